@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['LOSSES', 'POSITIVE', 'NOT_NEGATIVE', 'PRECISIONS', 'SCHEDULES', 'data_loss', 'shared_tensor', 'Snapshots',
            'split_simulations', 'translate', 'Config', 'paper_config', 'check_config', 'onecycle', 'cosine',
-           'objective', 'bf16_is_native', 'write_atomic', 'Run', 'read_json', 'read_weights', 'build', 'save_run',
-           'versions', 'save_checkpoint', 'load_checkpoint', 'validate', 'describe', 'Trainer', 'prepare', 'fit',
-           'make_config', 'train_loop', 'look', 'restore']
+           'objective', 'bf16_is_native', 'Run', 'read_json', 'read_weights', 'build', 'save_run', 'versions',
+           'save_checkpoint', 'load_checkpoint', 'validate', 'describe', 'Trainer', 'prepare', 'fit', 'make_config',
+           'train_loop', 'look', 'restore']
 
-# %% ../nbs/02_train.ipynb #a202c933
+# %% ../nbs/02_train.ipynb #b56d8939
 import contextlib
 import dataclasses
 import io
@@ -30,18 +30,18 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from .errors import UserError
-from .models import (MODELS, PAPER, SETTINGS, Prediction, batch_edges, choose, keep_strongest, make_model, nodes,
+from .errors import UserError, choose, write_atomic
+from .models import (MODELS, PAPER, SETTINGS, Prediction, batch_edges, keep_strongest, make_model, nodes,
                                 prune_count, reverse_edges)
 
-# %% ../nbs/02_train.ipynb #263d3bec
+# %% ../nbs/02_train.ipynb #0e03aa98
 LOSSES: dict[str, Callable[[Tensor], Tensor]] = {  # of the error, element by element
     "mae": torch.abs,
     "mse": torch.square,
     "huber": lambda e: nn.functional.huber_loss(e, torch.zeros_like(e), reduction="none"),
 }
 
-# %% ../nbs/02_train.ipynb #bcc71a13
+# %% ../nbs/02_train.ipynb #6dbca164
 def data_loss(
     prediction: Float[Tensor, "body axis"],
     truth: Float[Tensor, "body axis"],
@@ -54,7 +54,7 @@ def data_loss(
     error = torch.asinh(p) - torch.asinh(y) if compress else p - y
     return choose("loss", loss, LOSSES)(error).sum(-1).mean()
 
-# %% ../nbs/02_train.ipynb #fdeda7ce
+# %% ../nbs/02_train.ipynb #fd474a1f
 def shared_tensor(array: np.ndarray, device: str | torch.device = "cpu") -> Tensor:
     "A float32 tensor over an array's own memory; training only reads it, so a read-only array is welcome."
     with warnings.catch_warnings():
@@ -65,7 +65,7 @@ def shared_tensor(array: np.ndarray, device: str | torch.device = "cpu") -> Tens
 class Snapshots:
     "Random access to the frames of some simulations; the arrays are the trajectories' own."
 
-    def __init__(self, trajectories, simulations: Int[np.ndarray, "chosen"] | None = None, device: str | torch.device = "cpu"):
+    def __init__(self, trajectories, simulations: Int[np.ndarray, " chosen"] | None = None, device: str | torch.device = "cpu"):
         to = partial(shared_tensor, device=device)
         self.position, self.velocity, self.acceleration = map(to, (trajectories.position, trajectories.velocity, trajectories.acceleration))
         self.mass, self.charge = to(trajectories.mass), to(trajectories.charge)
@@ -76,13 +76,13 @@ class Snapshots:
 
     def __len__(self) -> int: return len(self.simulations) * self.frames
 
-    def batch(self, index: Int[Tensor, "graph"]) -> tuple[Float[Tensor, "rows feature"], Float[Tensor, "rows axis"]]:
+    def batch(self, index: Int[Tensor, " graph"]) -> tuple[Float[Tensor, "rows feature"], Float[Tensor, "rows axis"]]:
         "Node vectors and true accelerations of the chosen snapshots."
         s, t = self.simulations[index // self.frames], index % self.frames
         x = nodes(self.position[s, t], self.velocity[s, t], self.mass[s], self.charge[s])
         return x, self.acceleration[s, t].reshape(len(x), -1)
 
-# %% ../nbs/02_train.ipynb #5ef1c1bd
+# %% ../nbs/02_train.ipynb #3f8ce554
 def split_simulations(
     simulations: int,  # how many there are
     seed: int = 0,
@@ -94,7 +94,7 @@ def split_simulations(
     v, t = (max(1, round(f * simulations)) for f in fractions)
     return np.sort(order[v + t:]), np.sort(order[:v]), np.sort(order[v:v + t])
 
-# %% ../nbs/02_train.ipynb #22e6df45
+# %% ../nbs/02_train.ipynb #b7f97ee9
 def translate(
     x: Float[Tensor, "rows feature"],
     bodies: int,  # per graph
@@ -105,7 +105,7 @@ def translate(
     shift = width * torch.randn(len(x) // bodies, 1, dim, device=x.device)
     return torch.cat([(x[:, :dim].reshape(-1, bodies, dim) + shift).reshape(-1, dim), x[:, dim:]], -1)
 
-# %% ../nbs/02_train.ipynb #50116f01
+# %% ../nbs/02_train.ipynb #54a2553c
 @dataclass(frozen=True)
 class Config:
     "All settings of a training run; `paper_config` gives the original's."
@@ -129,7 +129,7 @@ class Config:
     precision: str = "auto"  # "auto", "32-true" or "bf16-mixed"
     device: str = "auto"  # as lightning-fabric names it: "auto", "cpu", "cuda", "mps"
 
-# %% ../nbs/02_train.ipynb #4afa885f
+# %% ../nbs/02_train.ipynb #a84a2fe2
 def paper_config(
     model: str = "l1",
     bodies: int = 4,  # sets the batch: 64 graphs for 4 bodies, 16 for 8
@@ -143,7 +143,7 @@ def paper_config(
                    penalty=choose("model", model, MODELS).paper_penalty, precision="32-true")
     return Config(model=model, **{**default, **settings})
 
-# %% ../nbs/02_train.ipynb #97f6d9f0
+# %% ../nbs/02_train.ipynb #44fec9cd
 POSITIVE = ("steps", "batch", "lr")
 NOT_NEGATIVE = ("weight_decay", "clip", "decoder", "correction", "augment", "seed")
 PRECISIONS = ("auto", "32-true", "bf16-mixed")
@@ -160,7 +160,7 @@ def check_config(config: Config) -> Config:
         if key in config.architecture: choose(key, config.architecture[key], options)
     return config
 
-# %% ../nbs/02_train.ipynb #265d9763
+# %% ../nbs/02_train.ipynb #d3f8ba3c
 def onecycle(optimizer: torch.optim.Optimizer, config: Config):
     "Up in the first fifth and down to nothing: PyTorch's OneCycleLR (the paper's has pct_start 0.3 and final_div_factor 1e5)."
     paper = not config.compress_loss
@@ -174,7 +174,7 @@ def cosine(optimizer: torch.optim.Optimizer, config: Config):
 
 SCHEDULES = {"onecycle": onecycle, "cosine": cosine}
 
-# %% ../nbs/02_train.ipynb #0fd69ec4
+# %% ../nbs/02_train.ipynb #39afd088
 def objective(
     prediction: Prediction,
     truth: Float[Tensor, "body axis"],
@@ -192,31 +192,14 @@ def objective(
     if config.correction and prediction.correction is not None: loss = loss + config.correction * prediction.correction.abs().mean()
     return loss
 
-# %% ../nbs/02_train.ipynb #9fc2c75a
+# %% ../nbs/02_train.ipynb #c10b4890
 def bf16_is_native(device: str = "cpu") -> bool:
     "Does this device multiply bfloat16 matrices in hardware?"
     if device == "cuda": return torch.cuda.is_bf16_supported(including_emulation=False)
     capabilities = getattr(torch.cpu, "get_capabilities", dict)()
     return device == "cpu" and any(capabilities.get(k, False) for k in ("avx512_bf16", "amx_bf16", "bf16"))
 
-# %% ../nbs/02_train.ipynb #bc50ddf0
-def write_atomic(
-    path: str | Path,
-    content: str | bytes,
-) -> Path:
-    "Write a file so that it is either old or new, whatever happens; UserError where the folder cannot be written."
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
-        os.replace(temporary, path)
-    except OSError as error:
-        with contextlib.suppress(OSError): temporary.unlink(missing_ok=True)
-        raise UserError(f"{path} cannot be written ({error.strerror}); choose a folder that can") from None
-    return path
-
-# %% ../nbs/02_train.ipynb #d2f0d25e
+# %% ../nbs/02_train.ipynb #5aed4c6a
 @dataclass
 class Run:
     "A trained model with what it was trained on and how."
@@ -226,6 +209,7 @@ class Run:
     data: dict  # what the trajectories were
     folder: Path | None = None  # None for a run that was kept in memory
     finished: bool = True  # False after a time limit or an interruption
+    source: str | None = None  # file the data was read from
 
     @staticmethod
     def load(folder: str | Path) -> "Run":
@@ -237,14 +221,14 @@ class Run:
         model = build(config, stored["data"]["dim"])
         model.load_state_dict(read_weights(folder / "model.safetensors", model))
         history = pd.read_csv(folder / "history.csv") if (folder / "history.csv").exists() else pd.DataFrame()
-        return Run(config, model.eval(), history, stored["data"], folder, stored.get("finished", True))
+        return Run(config, model.eval(), history, stored["data"], folder, stored.get("finished", True), stored.get("source"))
 
     def __repr__(self) -> str:
         last = self.history.iloc[-1] if len(self.history) else {}
         shown = ", ".join(f"{k} {last[k]:.4g}" for k in ("step", "mae", "r2", "seconds") if k in last)
         return f"Run({self.config.model} on {self.data.get('system')}, {self.config.loss}: {shown}{'' if self.finished else ', unfinished'})"
 
-# %% ../nbs/02_train.ipynb #29f6d6f3
+# %% ../nbs/02_train.ipynb #ac9edbaf
 def read_json(path: Path) -> dict:
     "A JSON object from a file; UserError when there is none."
     try: stored = json.loads(path.read_text())
@@ -270,11 +254,11 @@ def build(config: Config, dim: int) -> nn.Module:
     "The untrained model of a config."
     return make_model(config.model, dim, **config.architecture)
 
-# %% ../nbs/02_train.ipynb #1e5a41fa
+# %% ../nbs/02_train.ipynb #1526924c
 def save_run(run: Run) -> Run:
     "Write config, weights and history of a run into its folder."
     from safetensors.torch import save
-    config = {"config": dataclasses.asdict(run.config), "data": run.data, "finished": run.finished, "versions": versions()}
+    config = {"config": dataclasses.asdict(run.config), "data": run.data, "finished": run.finished, "source": run.source, "versions": versions()}
     write_atomic(run.folder / "model.safetensors", save({k: v.contiguous() for k, v in run.model.state_dict().items()}))
     write_atomic(run.folder / "history.csv", run.history.to_csv(index=False))
     write_atomic(run.folder / "config.json", json.dumps(config, indent=1))
@@ -289,7 +273,7 @@ def versions(names: tuple[str, ...] = ("symbolic_gn", "torch", "torch_geometric"
         with contextlib.suppress(PackageNotFoundError): found[name] = version(name)
     return found
 
-# %% ../nbs/02_train.ipynb #72bbe831
+# %% ../nbs/02_train.ipynb #e48cf85f
 def save_checkpoint(folder: Path, config: Config, data: dict, step: int, model, optimizer, schedule, history: list[dict], seconds: float) -> None:
     "Everything that training changes, in one atomic file."
     state = {"config": dataclasses.asdict(config), "data": data, "step": step, "model": model.state_dict(), "optimizer": optimizer.state_dict(),
@@ -312,7 +296,7 @@ def load_checkpoint(folder: Path, config: Config, data: dict) -> dict | None:
         if mine[key] != stored.get(key): raise UserError(f"{path} was made with {key} = {stored.get(key)!r}, not {mine[key]!r}; use the same settings or another folder")
     return state
 
-# %% ../nbs/02_train.ipynb #f90de845
+# %% ../nbs/02_train.ipynb #dd45c240
 @torch.no_grad()
 def validate(
     model: nn.Module,
@@ -326,7 +310,7 @@ def validate(
     model.train(was)
     return {"mae": float((a - y).abs().mean()), "r2": float(1 - (a - y).square().sum() / (y - y.mean(0)).square().sum())}
 
-# %% ../nbs/02_train.ipynb #a53c34f6
+# %% ../nbs/02_train.ipynb #91437f1a
 def describe(trajectories) -> dict:
     "What a run remembers of its data: enough to tell other data from it."
     keys = ("system", "simulations", "frames", "bodies", "dim", "dt")
@@ -336,7 +320,7 @@ def describe(trajectories) -> dict:
 @dataclass
 class Trainer:
     "What a training step needs, made once."
-    fabric: "lightning_fabric.Fabric"  # noqa: F821
+    fabric: object  # lightning_fabric.Fabric
     config: Config
     model: nn.Module
     optimizer: torch.optim.Optimizer
@@ -371,7 +355,7 @@ class Trainer:
         keep = prune_count(progress, self.components, self.train.dim, self.config.prune_end)
         if keep < int(self.raw.active.sum()): keep_strongest(self.raw, messages.std(0), keep)
 
-# %% ../nbs/02_train.ipynb #fb07c7e6
+# %% ../nbs/02_train.ipynb #e0c02fe5
 def prepare(config: Config, trajectories) -> Trainer:
     "Seed, model, optimiser and data for a config, on its device."
     from lightning_fabric import Fabric
@@ -390,7 +374,7 @@ def prepare(config: Config, trajectories) -> Trainer:
     data = [Snapshots(trajectories, part, fabric.device) for part in (train, validation)]
     return Trainer(fabric, config, model, optimizer, schedule, *data)
 
-# %% ../nbs/02_train.ipynb #b59c6439
+# %% ../nbs/02_train.ipynb #85b5deed
 def fit(
     trajectories,  # simulate.Trajectories
     model: str | Config = "newton",  # a key of MODELS, or a whole Config
@@ -408,12 +392,13 @@ def fit(
     config = model if isinstance(model, Config) else make_config(model, **settings)
     check_config(config)
     folder, data = Path(out) if out is not None else None, describe(trajectories)
+    source = trajectories.data.encoding.get("source")
     state = load_checkpoint(folder, config, data) if resume and folder else None
-    if folder: write_atomic(folder / "config.json", json.dumps({"config": dataclasses.asdict(config), "data": data, "finished": False, "versions": versions()}, indent=1))
+    if folder: write_atomic(folder / "config.json", json.dumps({"config": dataclasses.asdict(config), "data": data, "finished": False, "source": source, "versions": versions()}, indent=1))
     with torch.random.fork_rng(devices=[]):
         trainer = prepare(config, trajectories)
         history, done = train_loop(trainer, state, folder, data, time_limit, checkpoint_every, looks, watch, progress)
-    run = Run(config, trainer.raw.cpu().eval(), pd.DataFrame(history), data, folder, done >= config.steps)
+    run = Run(config, trainer.raw.cpu().eval(), pd.DataFrame(history), data, folder, done >= config.steps, source)
     return save_run(run) if folder else run
 
 
@@ -422,7 +407,7 @@ def make_config(model: str, **settings) -> Config:
     for key in settings: choose("setting", key, [f.name for f in dataclasses.fields(Config)])
     return Config(model=model, **settings)
 
-# %% ../nbs/02_train.ipynb #95565298
+# %% ../nbs/02_train.ipynb #9883c113
 def train_loop(trainer: Trainer, state: dict | None, folder: Path | None, data: dict, time_limit, checkpoint_every, looks, watch, progress) -> tuple[list[dict], int]:
     "Steps from `state` to the end, or to a limit; the history and the number of steps taken."
     from tqdm.auto import tqdm
