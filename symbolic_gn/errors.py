@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['UserError', 'choose', 'write_atomic']
 
-# %% ../nbs/00_errors.ipynb #874d70f6
+# %% ../nbs/00_errors.ipynb #d4976755
 import contextlib
 import difflib
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-# %% ../nbs/00_errors.ipynb #baf1f84d
+# %% ../nbs/00_errors.ipynb #45365af1
 class UserError(ValueError):
     "A mistake in what the user gave: one line that names it and says what would be right."
 
@@ -28,7 +28,7 @@ def choose(
     near = difflib.get_close_matches(str(name), names, 1)
     raise UserError(f"{kind} {name!r} is unknown{f', did you mean {near[0]!r}?' if near else ''}; choose from {', '.join(names)}")
 
-# %% ../nbs/00_errors.ipynb #13573a95
+# %% ../nbs/00_errors.ipynb #d8f38358
 def write_atomic(
     path: str | Path,
     content: str | bytes,

@@ -1,0 +1,33 @@
+"What all tests share: one thread, no screen, and tiny data made once."
+import os
+
+for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"): os.environ.setdefault(name, "1")
+os.environ["MPLBACKEND"] = "agg"
+
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+import torch  # noqa: E402
+
+from symbolic_gn.simulate import Trajectories, simulate  # noqa: E402
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def springs():
+    "24 worlds of four bodies on springs."
+    return simulate("spring", simulations=24, frames=10, every=5)
+
+
+@pytest.fixture(scope="session")
+def springs3():
+    "The same in three dimensions, three bodies."
+    return simulate("spring", simulations=12, bodies=3, dim=3, frames=10, every=5)
+
+
+@pytest.fixture(scope="session")
+def measured():
+    "A user's own arrays: a law that no registry knows, accelerations differentiated."
+    rng, time = np.random.default_rng(0), 0.05 * np.arange(12)[:, None, None]
+    centre, phase = rng.normal(size=(20, 1, 3, 2)), rng.uniform(0, 6, (20, 1, 3, 2))
+    return Trajectories.from_arrays(3 * centre + np.cos(time + phase), mass=rng.uniform(1, 2, (20, 3)), dt=0.05, system="lab")
