@@ -10,7 +10,7 @@ __all__ = ['FUNCTIONS', 'WEIGHTS', 'RULES', 'OPERATORS', 'ENGINES', 'FREEDOMS', 
            'fit_constants', 'refit', 'soften', 'dropped', 'freed', 'whole_powers', 'neighbours', 'refine',
            'simple_numbers', 'snap', 'Equivalence', 'domain', 'equivalent', 'trim', 'Distillation', 'distill']
 
-# %% ../nbs/04_pysr.ipynb #965deb33
+# %% ../nbs/04_pysr.ipynb #5ebf7f3d
 import ast
 import hashlib
 import importlib.util
@@ -41,7 +41,7 @@ from scipy.optimize import least_squares
 
 from .errors import UserError
 
-# %% ../nbs/04_pysr.ipynb #097bf731
+# %% ../nbs/04_pysr.ipynb #ed4e7d63
 def symbol(
     name: str,  # name of an input, such as "r" or "m_i"
 ) -> sp.Symbol:  # distances and masses are positive, all else is real
@@ -56,7 +56,7 @@ def standard(
     "Give the symbols of a foreign expression our assumptions."
     return sp.sympify(expr).xreplace({s: symbol(s.name) for s in sp.sympify(expr).free_symbols})
 
-# %% ../nbs/04_pysr.ipynb #824a5cf2
+# %% ../nbs/04_pysr.ipynb #fb55262b
 FUNCTIONS: dict[str, Callable] = {
     **{f: getattr(sp, f) for f in "sqrt exp log sin cos tan sinh cosh tanh asin acos atan sign".split()},
     "abs": sp.Abs, "Abs": sp.Abs, "pow": sp.Pow, "Min": sp.Min, "Max": sp.Max, "min": sp.Min, "max": sp.Max,
@@ -71,7 +71,7 @@ _BINARY = {
 }
 _COMPARE = {ast.Gt: sp.Gt, ast.GtE: sp.Ge, ast.Lt: sp.Lt, ast.LtE: sp.Le}
 
-# %% ../nbs/04_pysr.ipynb #346d0225
+# %% ../nbs/04_pysr.ipynb #866eeaad
 def _number(node: ast.Constant) -> sp.Basic:
     "A number, or the True that ends a Piecewise."
     if node.value is True: return sp.true
@@ -91,7 +91,7 @@ def _call(node: ast.Call, walk: Callable) -> sp.Basic:
     except (TypeError, AttributeError) as e:
         raise UserError(f"formula: {ast.unparse(node)[:60]!r} has the wrong arguments") from e
 
-# %% ../nbs/04_pysr.ipynb #667b27c5
+# %% ../nbs/04_pysr.ipynb #bccde6a7
 def _walk(
     node: ast.AST,  # what is to be read
     names: Sequence[str] | None,  # allowed inputs; None: any name
@@ -119,7 +119,7 @@ def _walk(
         case ast.Tuple(elts=elts): return sp.Tuple(*map(walk, elts))
     raise UserError(f"formula: {ast.unparse(node)[:60]!r} is not arithmetic")
 
-# %% ../nbs/04_pysr.ipynb #a534accc
+# %% ../nbs/04_pysr.ipynb #ca9634d7
 def parse(
     text: str,  # a formula in Python, Julia or SymPy notation
     names: Sequence[str] | None = None,  # allowed inputs; None: any name
@@ -137,7 +137,7 @@ def parse(
     if expr.has(sp.zoo, sp.nan, sp.oo, sp.I): raise UserError(f"formula: {text[:60]!r} is not a finite real number")
     return expr
 
-# %% ../nbs/04_pysr.ipynb #09607efc
+# %% ../nbs/04_pysr.ipynb #413681e6
 WEIGHTS = {"+": 1, "*": 1, "/": 1, "^": 3, "exp": 3, "log": 3, "IF": 3}  # paper, appendix C
 
 
@@ -157,7 +157,7 @@ def _product(expr: sp.Basic, count: Callable, weights: Mapping) -> int:
     join = lambda costs: sum(costs) + (len(costs) - 1) * weights["*"]
     return (join(above) if above else 1) + (weights["/"] + join(below) if below else 0) + (sign if above else 0)
 
-# %% ../nbs/04_pysr.ipynb #f21188de
+# %% ../nbs/04_pysr.ipynb #d3c6fcab
 def complexity(
     expr: sp.Basic,  # a formula
     weights: Mapping[str, int] = WEIGHTS,  # cost of the operators; unnamed functions cost 1
@@ -174,7 +174,7 @@ def complexity(
         return sum(count(v) + (0 if c is sp.true else weights["IF"] + count(c)) for v, c in expr.args)
     return weights.get(expr.func.__name__, 1) + sum(map(count, expr.args)) if expr.args else 1
 
-# %% ../nbs/04_pysr.ipynb #58e6712e
+# %% ../nbs/04_pysr.ipynb #9c917475
 def _monic(expr: sp.Basic) -> sp.Basic:
     "Take the leading coefficient out of every sum that stands inside a product or power."
     if not expr.args or isinstance(expr, (sp.Piecewise, sp.core.relational.Relational)): return expr
@@ -190,7 +190,7 @@ def _monic(expr: sp.Basic) -> sp.Basic:
         rest.append(base**n)
     return factor * sp.Mul(*rest)
 
-# %% ../nbs/04_pysr.ipynb #1f6b2168
+# %% ../nbs/04_pysr.ipynb #c551baeb
 def _whole(expr: sp.Basic) -> sp.Basic:
     "Write 1.0 as 1, and let powers that are floats but whole be whole."
     return expr.replace(lambda e: e.is_Float and float(e) in (-1.0, 0.0, 1.0), lambda e: sp.Integer(int(e)))
@@ -210,7 +210,7 @@ def tidy(
         forms += [flat, sp.factor_terms(forms[0]), sp.factor_terms(flat)]
     return min((_whole(_monic(odd(f))) for f in forms), key=complexity)
 
-# %% ../nbs/04_pysr.ipynb #97f419f0
+# %% ../nbs/04_pysr.ipynb #fe17f5c3
 def evaluate(
     expr: sp.Basic,  # a formula
     inputs: Mapping[str, np.ndarray],  # one array for each input
@@ -224,7 +224,7 @@ def evaluate(
         values = sp.lambdify([symbol(n) for n in names], expr, modules="numpy", cse=True)(*(inputs[n] for n in names))
     return np.broadcast_to(np.asarray(values, dtype=float), shape)
 
-# %% ../nbs/04_pysr.ipynb #70398373
+# %% ../nbs/04_pysr.ipynb #45ca9261
 def _scores(complexities: np.ndarray, losses: np.ndarray) -> np.ndarray:
     "Minus the slope of the log loss along the front; the first row has no neighbour and scores 0 (paper §4.1)."
     logs = np.log(np.maximum(losses, 1e-300))
@@ -242,7 +242,7 @@ def _atomic(path: str | Path, text: str) -> None:
     except OSError as e:
         raise UserError(f"{path}: cannot be written ({e.strerror})") from e
 
-# %% ../nbs/04_pysr.ipynb #6e6b9408
+# %% ../nbs/04_pysr.ipynb #6998f295
 class Front:
     "Formulas from simple to complex, each more accurate than all simpler ones: a table that shows and plots itself."
 
@@ -285,7 +285,7 @@ class Front:
         "Loss against complexity with the formulas as labels; the row that `rule` selects is filled."
         return _plot_front(self, rule, ax)
 
-# %% ../nbs/04_pysr.ipynb #eca5c56d
+# %% ../nbs/04_pysr.ipynb #8485dd50
 def rounded(
     expr: sp.Basic,  # a formula
     digits: int = 4,  # significant digits to keep
@@ -309,7 +309,7 @@ def _front_html(front: Front) -> str:
         loss=front.table["loss"].map("{:.3g}".format), score=front.table["score"].map("{:.3f}".format))
     return shown.to_html(index=False, escape=False)
 
-# %% ../nbs/04_pysr.ipynb #6158df67
+# %% ../nbs/04_pysr.ipynb #b4caaaed
 def _read_front(path: str | Path, names: Sequence[str] | None) -> pd.DataFrame:
     "A CSV file of formulas as a table; every fault is named with the file."
     try:
@@ -328,7 +328,7 @@ def _read_front(path: str | Path, names: Sequence[str] | None) -> pd.DataFrame:
     except UserError as e:
         raise UserError(f"{path}: {e}") from e
 
-# %% ../nbs/04_pysr.ipynb #67ee2c1b
+# %% ../nbs/04_pysr.ipynb #de805bf4
 def _short(expr: sp.Basic) -> str:
     "A formula on one line for a plot, or dots if it is long."
     above, below = sp.fraction(rounded(expr, 3))
@@ -358,7 +358,7 @@ def _plot_front(front: Front, rule: str, ax=None):
     ax.set_ylim(top / span**1.12, top * span**0.45)
     return ax
 
-# %% ../nbs/04_pysr.ipynb #90dcfc60
+# %% ../nbs/04_pysr.ipynb #a67482a9
 def _mdl(table: pd.DataFrame, rows: int) -> np.ndarray:
     "Description length in nats: errors (Laplace) plus the symbols of the formula."
     return rows * np.log(np.maximum(table["loss"], 1e-300)) + table["complexity"] * np.log(max(10, rows**0.5))
@@ -388,7 +388,7 @@ def select(
     worth = RULES[known("rule", rule, RULES)](front.table, front.rows)
     return front.table.loc[worth.idxmax()]
 
-# %% ../nbs/04_pysr.ipynb #73a97a52
+# %% ../nbs/04_pysr.ipynb #01ce5238
 OPERATORS = ("+", "-", "*", "/")  # what a search may use unless told otherwise
 
 
@@ -411,7 +411,7 @@ def checked(
         raise UserError("search: weights must be one non-negative number for each row, not all zero")
     return X, y, names, w
 
-# %% ../nbs/04_pysr.ipynb #2555e3b3
+# %% ../nbs/04_pysr.ipynb #565bac9b
 _SYMBOLS = {"+": "add", "-": "sub", "*": "mul", "/": "div", "^": "pow", "IF": None}
 
 
@@ -441,7 +441,7 @@ def _renamed(texts: list[str], names: list[str], scale: float) -> list[str]:
     back = {symbol(f"X{k}"): symbol(n) for k, n in enumerate(names)}
     return [str(parse(t).xreplace(back) * sp.Float(scale)) for t in texts]
 
-# %% ../nbs/04_pysr.ipynb #fc59f954
+# %% ../nbs/04_pysr.ipynb #c317c80d
 def _without_offset(expr: sp.Basic) -> list[sp.Basic]:
     "A formula, and the same without its additive constant."
     offset, rest = expr.as_coeff_Add()
@@ -463,7 +463,7 @@ def front_of(
     loss = lambda e: float(np.average(np.abs(evaluate(e, inputs) - y), weights=weights))
     return Front.of(((e, loss(e)) for e in exprs), rows=len(y))
 
-# %% ../nbs/04_pysr.ipynb #41685110
+# %% ../nbs/04_pysr.ipynb #f01eb869
 def _key(*things) -> str:
     "A short name for data and settings."
     digest = hashlib.sha256()
@@ -490,7 +490,7 @@ def _keep(path: str | Path | None, key: str, restart: int, equations: list[str])
     new = pd.DataFrame({"key": key, "restart": restart, "equation": equations}).to_csv(index=False, header=False)
     _atomic(path, old + new)
 
-# %% ../nbs/04_pysr.ipynb #0d7fec67
+# %% ../nbs/04_pysr.ipynb #d81a2fa5
 def operon(
     X: Float[np.ndarray, "row input"],  # inputs
     y: Float[np.ndarray, " row"],  # target
@@ -530,7 +530,7 @@ def operon(
         warnings.warn(f"search interrupted: {len(found)} of {restarts} runs kept", stacklevel=2)
     return front_of([e for k in sorted(found) for e in found[k]], X, y, names, w)
 
-# %% ../nbs/04_pysr.ipynb #d118d24f
+# %% ../nbs/04_pysr.ipynb #502277c5
 def find_julia() -> str | None:
     "The Julia that PySR would use, found without starting it: by environment, on the path, by juliapkg or juliaup."
     named = os.environ.get("PYTHON_JULIAPKG_EXE") or os.environ.get("PYTHON_JULIACALL_EXE")
@@ -541,7 +541,7 @@ def find_julia() -> str | None:
     found = [named, shutil.which("julia"), *places]
     return next((str(p) for p in found if p and Path(p).exists()), None)
 
-# %% ../nbs/04_pysr.ipynb #4c0ab1a5
+# %% ../nbs/04_pysr.ipynb #af489aa0
 def pysr_arguments(
     *,
     seed: int = 0,  # random seed
@@ -564,7 +564,7 @@ def pysr_arguments(
         timeout_in_seconds=time_limit, model_selection="best", progress=False, verbosity=0, temp_equation_file=False,
         output_directory=str(folder), run_id="search", **alone, **(options or {}))
 
-# %% ../nbs/04_pysr.ipynb #e3bddf07
+# %% ../nbs/04_pysr.ipynb #7d93a9f5
 _CHILD = """
 import json, sys
 import numpy as np
@@ -587,7 +587,7 @@ def _wait(child: subprocess.Popen, seconds: float | None) -> None:
         except subprocess.TimeoutExpired: child.kill()
         child.wait()
 
-# %% ../nbs/04_pysr.ipynb #89561034
+# %% ../nbs/04_pysr.ipynb #9faf32a0
 def _in_child(job: dict, arrays: Mapping[str, np.ndarray], seconds: float | None) -> list[str]:
     "Run PySR in a child process and read the formulas it left."
     with tempfile.TemporaryDirectory() as folder:
@@ -603,7 +603,7 @@ def _in_child(job: dict, arrays: Mapping[str, np.ndarray], seconds: float | None
         if not halls: raise UserError(f"engine 'pysr' ended without a result: {said[0][:200]}")
         return [str(e) for e in Front.from_csv(halls[0], job["names"]).table["sympy"]]
 
-# %% ../nbs/04_pysr.ipynb #7184a92c
+# %% ../nbs/04_pysr.ipynb #6d71f776
 def pysr(
     X: Float[np.ndarray, "row input"],  # inputs
     y: Float[np.ndarray, " row"],  # target
@@ -632,7 +632,7 @@ def pysr(
         _keep(out, key, 0, found[0])
     return front_of(found[0], X, y, names, w)
 
-# %% ../nbs/04_pysr.ipynb #4a61445e
+# %% ../nbs/04_pysr.ipynb #0c99e8f7
 ENGINES: dict[str, Callable] = {"operon": operon, "pysr": pysr}
 
 
@@ -655,7 +655,7 @@ def search(
         ENGINES[engine] = next(e for e in entry_points(group="symbolic_gn.engines") if e.name == engine).load()
     return ENGINES[engine](X, y, names, **settings)
 
-# %% ../nbs/04_pysr.ipynb #d4994838
+# %% ../nbs/04_pysr.ipynb #7fa525f9
 @dataclass(frozen=True)
 class Alignment:
     "The map that makes messages point along the displacement, and the scalar law they then show."
@@ -669,7 +669,7 @@ class Alignment:
     def __repr__(self) -> str:
         return f"Alignment(confidence={self.confidence:.3f}, across={self.across:.3f}, dim={len(self.b)})"
 
-# %% ../nbs/04_pysr.ipynb #5192a96b
+# %% ../nbs/04_pysr.ipynb #1f71984c
 def speaking(
     components: Float[np.ndarray, "edge message"],  # all message components
     share: float = 0.02,  # of the largest spread that a component must have
@@ -690,7 +690,7 @@ def _parts(m: np.ndarray, rhat: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     stack = lambda p: np.einsum("eij,ek->eijk", p, m).reshape(edges, dim, -1)
     return stack(eye), stack(across)
 
-# %% ../nbs/04_pysr.ipynb #49f9f58f
+# %% ../nbs/04_pysr.ipynb #f6f6ecb6
 def _smallest(full: np.ndarray, across: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     "Direction with the least share across, and all shares in rising order."
     quadratic = lambda a: np.einsum("e,eij,eik->jk", weight, a, a, optimize=True)
@@ -711,7 +711,7 @@ def _robust(full: np.ndarray, across: np.ndarray, weight: np.ndarray, rounds: in
         w = w / w.sum()
     return vector, shares
 
-# %% ../nbs/04_pysr.ipynb #cd0a9889
+# %% ../nbs/04_pysr.ipynb #becd8183
 def align(
     components: Float[np.ndarray, "edge message"],  # messages, at least as many components as dimensions
     displacement: Float[np.ndarray, "edge dim"],  # from receiver to sender
@@ -738,7 +738,7 @@ def align(
     vector, shares = _robust(full, across, weight / weight.sum())
     return _unwhiten(vector.reshape(d.shape[1], -1), shares, m, rhat, keep, centre, root)
 
-# %% ../nbs/04_pysr.ipynb #5420e715
+# %% ../nbs/04_pysr.ipynb #0263bfb0
 def _whitener(m: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     "Centre of the messages, and the matrix that then gives them unit spread; directions that are empty are dropped."
     size = np.abs(m - np.median(m, axis=0))
@@ -766,7 +766,7 @@ def _across(force: np.ndarray, scalar: np.ndarray, rhat: np.ndarray) -> float:
     size = lambda v: np.linalg.norm(v, axis=1).sum()
     return float(size(force - scalar[:, None] * rhat) / (size(force) + 1e-300))
 
-# %% ../nbs/04_pysr.ipynb #92da2074
+# %% ../nbs/04_pysr.ipynb #83469c55
 def _constant(value: sp.Basic, values: dict[str, float]) -> sp.Symbol:
     "A new named constant."
     name = f"c{len(values)}"
@@ -799,7 +799,7 @@ def parametrise(
     values = {}
     return _mark(expr, values, top=True), values
 
-# %% ../nbs/04_pysr.ipynb #f7ec12bc
+# %% ../nbs/04_pysr.ipynb #f577684b
 def edge_inputs(
     position: Float[np.ndarray, "... body dim"],  # positions
     velocity: Float[np.ndarray, "... body dim"] | None,  # velocities, if the law needs them
@@ -832,7 +832,7 @@ def incidence(
     "The matrix that sums edges into their receivers."
     return (np.arange(bodies)[:, None] == np.asarray(edge_index)[1]).astype(float)
 
-# %% ../nbs/04_pysr.ipynb #601da9bc
+# %% ../nbs/04_pysr.ipynb #78ec94ed
 def _fraction(value: float) -> sp.Basic:
     "A constant as SymPy: whole numbers and simple fractions exactly, all else as a float."
     for q in range(1, 7):
@@ -852,7 +852,7 @@ def _compiled(expr: sp.Basic, names: Sequence[str], module: str) -> Callable:
 
     return law
 
-# %% ../nbs/04_pysr.ipynb #0bc065b2
+# %% ../nbs/04_pysr.ipynb #65d42cc2
 _LETTER = {"force": "F", "acceleration": "a"}
 
 
@@ -910,7 +910,7 @@ class Law:
     @classmethod
     def from_json(cls, source) -> "Law": return _law_from_json(source)
 
-# %% ../nbs/04_pysr.ipynb #e9153d94
+# %% ../nbs/04_pysr.ipynb #bed49172
 def all_pairs(
     bodies: int,  # number of bodies
 ) -> Int[np.ndarray, "2 edge"]:  # sorted by receiver, then sender
@@ -946,7 +946,7 @@ def _as_force(law: Law) -> Law:
         return replace(law, expr=expr, mixing=tuple((*row, 0.0) for row in law.mixing), target="force")
     return Law.of(tidy(law.sympy * symbol("m_i")), target="force", units=law.units, provenance=law.provenance)
 
-# %% ../nbs/04_pysr.ipynb #42e6a5e5
+# %% ../nbs/04_pysr.ipynb #7427b24e
 _FORMAT = "symbolic_gn law 1"
 
 
@@ -973,7 +973,7 @@ def _json_of(source) -> tuple[dict, str]:
     if not isinstance(data, dict): raise UserError(f"{name[:200]}: is no law in JSON")
     return data, name
 
-# %% ../nbs/04_pysr.ipynb #bbdd8503
+# %% ../nbs/04_pysr.ipynb #17b097ad
 def _law_from_json(source) -> Law:
     "A law from JSON text, a path, or a dictionary; everything in it is checked."
     data, name = _json_of(source)
@@ -991,7 +991,7 @@ def _law_from_json(source) -> Law:
     if any(not math.isfinite(v) for v, _ in constants.values()): raise UserError(f"{name}: a constant is not finite")
     return law
 
-# %% ../nbs/04_pysr.ipynb #836e768c
+# %% ../nbs/04_pysr.ipynb #397b78c0
 @dataclass(frozen=True)
 class Evidence:
     "A sample of snapshots that a law must explain."
@@ -1013,7 +1013,7 @@ class Evidence:
         cut = {f: getattr(self, f)[:n] for f in ("direction", "mass", "weighted", "weight")}
         return replace(self, inputs={k: v[:n] for k, v in self.inputs.items()}, **cut)
 
-# %% ../nbs/04_pysr.ipynb #9788263d
+# %% ../nbs/04_pysr.ipynb #33d28853
 def evidence(
     trajectories,  # has position, velocity, acceleration, mass, charge, edge_index
     snapshots: int = 2000,  # how many are drawn
@@ -1037,7 +1037,7 @@ def evidence(
     arriving = incidence(trajectories.edge_index, bodies)
     return Evidence(inputs, direction[good], arriving, mass[good], a[good] * weight, weight)
 
-# %% ../nbs/04_pysr.ipynb #35eba631
+# %% ../nbs/04_pysr.ipynb #efb4f6b1
 @dataclass(frozen=True)
 class Fitted:
     "A formula with constants as the trajectories want them."
@@ -1053,7 +1053,7 @@ class Fitted:
         "The formula with numbers."
         return self.expr.xreplace({symbol(f"c{k}"): sp.Float(v) for k, v in enumerate(self.values)})
 
-# %% ../nbs/04_pysr.ipynb #e99080d6
+# %% ../nbs/04_pysr.ipynb #980064fb
 class _Residual:
     "Weighted misfit of the accelerations and its Jacobian, as functions of the constants."
 
@@ -1090,7 +1090,7 @@ class _Residual:
     def residual(self, theta: np.ndarray) -> np.ndarray: return self.all(theta)[0] - self.data.weighted.ravel()
     def jacobian(self, theta: np.ndarray) -> np.ndarray: return self.all(theta)[1]
 
-# %% ../nbs/04_pysr.ipynb #46e24bbc
+# %% ../nbs/04_pysr.ipynb #ec0bbc5f
 def _start(problem: _Residual, theta: np.ndarray) -> np.ndarray:
     "Best linear constants for the given others, by a few rounds of weighted least squares."
     wanted = problem.data.weighted.ravel()
@@ -1114,7 +1114,7 @@ def _loss(problem: _Residual, theta: np.ndarray) -> float:
     off = problem.residual(theta).reshape(problem.data.weighted.shape)
     return float(np.minimum(np.linalg.norm(off, axis=-1), 10).mean())
 
-# %% ../nbs/04_pysr.ipynb #3824f67f
+# %% ../nbs/04_pysr.ipynb #a513184d
 def _typical(residual: np.ndarray) -> float:
     "Misfits beyond this count less than their square."
     return max(2 * float(np.median(np.abs(residual))), 1e-9)
@@ -1126,7 +1126,7 @@ def _minimise(problem: _Residual, theta: np.ndarray) -> np.ndarray:
     options = dict(loss="soft_l1", f_scale=scale, x_scale="jac", max_nfev=30)
     return least_squares(problem.residual, theta, problem.jacobian, **options).x
 
-# %% ../nbs/04_pysr.ipynb #f6078528
+# %% ../nbs/04_pysr.ipynb #9f27dde4
 def fit_constants(
     expr: sp.Basic,  # formula with numbers (start values)
     data: Evidence,  # what it must explain
@@ -1154,7 +1154,7 @@ def _errors(problem: _Residual, theta: np.ndarray) -> np.ndarray:
     meat = (J * (residual**2 / z)[:, None]).T @ J
     return np.sqrt(np.maximum(np.diag(bread @ meat @ bread), 0)) / size
 
-# %% ../nbs/04_pysr.ipynb #d794b516
+# %% ../nbs/04_pysr.ipynb #45596e1f
 def _best_target(expr: sp.Basic, data: Evidence, targets: Sequence[str] = ("force", "acceleration")) -> Fitted:
     "Fit as force and as acceleration, keep the better."
     if np.ptp(data.mass) == 0 and np.allclose(data.mass, 1): targets = targets[:1]
@@ -1184,7 +1184,7 @@ def refit(
     f = _best_target(law.sympy, data, ("force", "acceleration") if law.target == "force" else ("acceleration", "force"))
     return _law(f, data, law.provenance, law.units)
 
-# %% ../nbs/04_pysr.ipynb #df6f9775
+# %% ../nbs/04_pysr.ipynb #43a3dde2
 def soften(expr: sp.Basic) -> sp.Basic:
     "Write `r + c` for `r` in denominators."
     r = symbol("r")
@@ -1209,7 +1209,7 @@ def freed(expr: sp.Basic) -> sp.Basic | None:
         powers[base] = n if not n.is_number or not base.is_positive else sp.Float(float(n) + 0.01)
     return number * sp.Mul(*[b**n for b, n in powers.items()])
 
-# %% ../nbs/04_pysr.ipynb #54f85797
+# %% ../nbs/04_pysr.ipynb #8c97c72f
 def whole_powers(
     expr: sp.Basic,  # fitted formula with free powers
 ) -> sp.Basic:  # the same with powers rounded to whole numbers
@@ -1233,7 +1233,7 @@ def neighbours(
         changed.append(whole_powers(fit_constants(free, data, target).sympy))
     return [tidy(e) for e in changed if e.free_symbols and not e.has(sp.zoo, sp.nan)]
 
-# %% ../nbs/04_pysr.ipynb #3c046b02
+# %% ../nbs/04_pysr.ipynb #ea5941b5
 @dataclass
 class _Pool:
     "Formulas by form, fitted once on a small sample."
@@ -1241,6 +1241,7 @@ class _Pool:
     data: Evidence
     unit: tuple[str, ...]
     fits: dict[str, Fitted] = field(default_factory=dict)
+    repaired: set[int] = field(default_factory=set)
 
     def add(self, expr: sp.Basic) -> None:
         "Fit a form that is new."
@@ -1251,6 +1252,17 @@ class _Pool:
             self.fits[form] = _best_target(expr, self.data)
         except (ValueError, np.linalg.LinAlgError, OverflowError, TypeError):  # a form that no data can fit
             return
+
+    def repair(self, rounds: int, rule: str, floor: float) -> None:
+        "Add the neighbours of the best forms, until nothing new comes up."
+        for _ in range(rounds):
+            chosen = self.chosen(rule, floor)
+            best = [chosen] if chosen.loss <= floor else [*self.best(3), chosen]
+            fresh = [f for f in best if id(f) not in self.repaired]
+            for f in fresh:
+                self.repaired.add(id(f))
+                for e in neighbours(f.sympy, self.data, f.target): self.add(e)
+            if not fresh: break
 
     def front(self, floor: float) -> list[Fitted]:
         "The forms on the front."
@@ -1269,7 +1281,7 @@ class _Pool:
         thrifty = sorted(self.fits.values(), key=lambda f: math.log(f.loss + 1e-7) + 0.1 * complexity(f.sympy))
         return list({id(f): f for f in [*thrifty[:count], *ranked[:1]]}.values())
 
-# %% ../nbs/04_pysr.ipynb #9fbef1ee
+# %% ../nbs/04_pysr.ipynb #eb4e14a3
 def _unit_inputs(data: Evidence) -> tuple[str, ...]:
     "Inputs whose square is 1 in the data: charges of ±1."
     return tuple(n for n, v in data.inputs.items() if n.startswith("q") and np.allclose(v**2, 1))
@@ -1289,15 +1301,12 @@ def refine(
     "Fit every proposal to the trajectories, repair the best, and select the law."
     data = evidence(trajectories, snapshots, seed)
     pool = _Pool(data.first(max(50, snapshots // 4)), _unit_inputs(data))
-    for e in front.table["sympy"] if isinstance(front, Front) else front: pool.add(e)
+    forms = sorted(front.table["sympy"] if isinstance(front, Front) else front, key=complexity)
+    for group in ([e for e in forms if complexity(e) <= 15], [e for e in forms if complexity(e) > 15]):
+        if pool.fits and pool.chosen(rule, floor).loss <= floor: break  # a simple form is exact
+        for e in group: pool.add(e)
+        if pool.fits: pool.repair(polish, rule, floor)
     if not pool.fits: raise UserError("refine: none of the proposed formulas can be fitted to the trajectories")
-    done: set[int] = set()
-    for _ in range(polish):
-        fresh = [f for f in [*pool.best(3), pool.chosen(rule, floor)] if id(f) not in done]
-        for f in fresh:
-            done.add(id(f))
-            for e in neighbours(f.sympy, pool.data, f.target): pool.add(e)
-        if not fresh: break
     fits = [fit_constants(f.sympy, data, f.target) for f in pool.front(floor)]
     judged = Front.of(((f.sympy, max(f.loss, floor)) for f in fits),
                       rows=len(data.mass), loss_name="relative error of accelerations")
@@ -1305,7 +1314,7 @@ def refine(
     best = next(f for f in fits if f.sympy == chosen)
     return _law(best, data, dict(provenance or {}) | {"rule": rule}), judged
 
-# %% ../nbs/04_pysr.ipynb #7b6f5112
+# %% ../nbs/04_pysr.ipynb #1541a1b2
 def simple_numbers(
     value: float,  # a fitted constant
     width: float,  # how far away a simple number may be
@@ -1326,7 +1335,7 @@ def _hold(expr: sp.Basic, held: Mapping, data: Evidence, start: Mapping[str, flo
     values = dict(start) | dict(zip(free, map(float, theta)))
     return values, dict(zip(free, map(float, _errors(problem, theta)))) if free else {}, _loss(problem, theta)
 
-# %% ../nbs/04_pysr.ipynb #570cd9b2
+# %% ../nbs/04_pysr.ipynb #59daf82c
 def snap(
     law: Law,  # with fitted constants
     trajectories=None,  # what the law must still explain; None: go by standard errors
@@ -1356,7 +1365,7 @@ def snap(
                 break
     return replace(law, constants={n: (values[n], errors[n]) for n in law.constants})
 
-# %% ../nbs/04_pysr.ipynb #61c33b3c
+# %% ../nbs/04_pysr.ipynb #1ff332e3
 @dataclass(frozen=True)
 class Equivalence:
     "The answer of `equivalent`; it is true when the law was recovered."
@@ -1386,7 +1395,7 @@ def domain(
     q = np.sign(q) if charges == "sign" else q
     return dict(r=np.linalg.norm(d, axis=1), dx=d[:, 0], dy=d[:, 1], m_i=m[:, 0], m_j=m[:, 1], q_i=q[:, 0], q_j=q[:, 1])
 
-# %% ../nbs/04_pysr.ipynb #296c41d2
+# %% ../nbs/04_pysr.ipynb #7e3f0715
 def _polynomials(expr: sp.Basic, unit: Sequence[sp.Symbol]) -> tuple[dict, dict] | None:
     "Numerator and denominator as {monomial: coefficient}, or None if the formula is no ratio of polynomials."
     odd = {p: p.base ** (p.exp % 2) for p in expr.atoms(sp.Pow) if p.base in unit and p.exp.is_Integer}
@@ -1416,7 +1425,7 @@ def _times(a: dict, b: dict, unit: set) -> dict:
             out[key] = out.get(key, 0.0) + ca * cb
     return out
 
-# %% ../nbs/04_pysr.ipynb #8c8ac223
+# %% ../nbs/04_pysr.ipynb #4e2684cb
 def _same_form(f: sp.Basic, g: sp.Basic, unit: Sequence[str], tolerance: float, freedom: str) -> float | None:
     "The factor between two formulas if their polynomials agree term by term, else None."
     symbols = [symbol(n) for n in unit]
@@ -1448,7 +1457,7 @@ def _factor(left: dict, right: dict, tolerance: float) -> float | None:
     close = all(abs(left[k] - c * right[k]) <= tolerance * max(abs(left[k]), abs(c * right[k])) + small for k in right)
     return c if close and math.isfinite(c) and c else None
 
-# %% ../nbs/04_pysr.ipynb #b336fa1b
+# %% ../nbs/04_pysr.ipynb #94fa3a1a
 def _difference(f: np.ndarray, g: np.ndarray) -> float:
     "95th percentile of the relative difference; weak values are measured against the law's typical size."
     scale = (np.abs(f) + np.abs(g)) / 2 + 0.25 * np.median(np.abs(g)) + 1e-300
@@ -1475,7 +1484,7 @@ def _same_numbers(f: np.ndarray, g: np.ndarray, inputs: Mapping[str, np.ndarray]
     factor = float(np.median(ratio[good]))
     return _difference(f, factor * g), factor
 
-# %% ../nbs/04_pysr.ipynb #c726cc36
+# %% ../nbs/04_pysr.ipynb #867d70ff
 def _as_law(other) -> Law:
     "A law, formula or text as a law of force."
     return other.force() if isinstance(other, Law) else Law.of(other)
@@ -1497,7 +1506,7 @@ def _inputs_of(data, charges: str) -> Mapping[str, np.ndarray]:
     if hasattr(data, "invariants"): return {k: np.ravel(v) for k, v in data.invariants.items()}
     return {k: np.ravel(v) for k, v in evidence(data, 500, seed=1).inputs.items()}
 
-# %% ../nbs/04_pysr.ipynb #683a7386
+# %% ../nbs/04_pysr.ipynb #02c3073c
 def equivalent(
     law,  # a Law, formula or text
     other,  # the same
@@ -1525,7 +1534,7 @@ def equivalent(
         if error <= tolerance: return Equivalence(True, "numeric", needed, error, factor)
     return Equivalence(False, None, None, _same_numbers(vf, vg, inputs, allowed[-1])[0])
 
-# %% ../nbs/04_pysr.ipynb #c9efe4a5
+# %% ../nbs/04_pysr.ipynb #268ce6ad
 def _mixing(expr: sp.Tuple, data: Evidence, target: str) -> tuple[np.ndarray, float]:
     "Robust least squares for (B | b): accelerations are sums of B e + b; returns the matrix and the relative error."
     e = [evaluate(c, data.inputs) for c in expr] + [np.ones_like(data.inputs["r"])]
@@ -1540,7 +1549,7 @@ def _mixing(expr: sp.Tuple, data: Evidence, target: str) -> tuple[np.ndarray, fl
         w = 1 / (off + np.median(off) + 1e-12)
     return M.T, float(np.minimum(off, 10).mean())
 
-# %% ../nbs/04_pysr.ipynb #f551dba6
+# %% ../nbs/04_pysr.ipynb #14e0d604
 def _plain(expr: sp.Tuple, data: Evidence, target: str, most: int = 15) -> tuple[sp.Tuple, float]:
     "The force as sums of the terms in the components, fitted anew; terms that do not matter are dropped one by one."
     terms = {t.as_coeff_Mul()[1] for e in expr for t in sp.Add.make_args(sp.expand(e))} - {sp.Integer(1)}
@@ -1571,7 +1580,7 @@ def _refit_mixing(law: Law, data: Evidence) -> Law:
     notes = dict(law.provenance) | {"relative_error": loss, "fitted_as": target}
     return Law.of(expr, target=target, mixing=tuple(map(tuple, M.tolist())), units=law.units, provenance=notes)
 
-# %% ../nbs/04_pysr.ipynb #33828688
+# %% ../nbs/04_pysr.ipynb #38f162ee
 def trim(
     r: Float[np.ndarray, " edge"],  # distances
     scalar: Float[np.ndarray, " edge"],  # what is to be explained
@@ -1592,7 +1601,7 @@ def trim(
     kept = np.sort(np.concatenate(groups[cut:]))
     return kept, {"left_out": round(1 - len(kept) / len(r), 6), "closest_kept": float(r[kept].min())}
 
-# %% ../nbs/04_pysr.ipynb #5597010b
+# %% ../nbs/04_pysr.ipynb #bac1c859
 @dataclass(frozen=True)
 class Distillation:
     "What `distill` found, and on what grounds."
@@ -1612,7 +1621,7 @@ class Distillation:
 
     def _repr_latex_(self) -> str: return self.law._repr_latex_()
 
-# %% ../nbs/04_pysr.ipynb #9dd923bc
+# %% ../nbs/04_pysr.ipynb #f1cbd802
 def _table(inputs: Mapping[str, np.ndarray], rows: np.ndarray, y: np.ndarray) -> tuple:
     "Inputs that vary, as columns; the target; the names."
     names = [n for n, v in inputs.items() if np.ptp(np.asarray(v)[rows]) > 0]
@@ -1646,7 +1655,12 @@ def _coordinates(messages) -> dict[str, np.ndarray]:
     d = np.asarray(messages.displacement, float)
     return {f"d{axis}": d[:, k] for k, axis in enumerate("xyz"[: d.shape[1]])} | dict(messages.invariants)
 
-# %% ../nbs/04_pysr.ipynb #d284d3d0
+# %% ../nbs/04_pysr.ipynb #29e51918
+def _error(law: Law) -> float:
+    "Relative error of the accelerations, if the law was judged by trajectories."
+    return law.provenance.get("relative_error", math.inf)
+
+
 def distill(
     messages,  # has components, displacement, invariants, messages_are
     trajectories=None,  # what the law must explain; None: go by the messages alone
@@ -1686,12 +1700,7 @@ def distill(
     law, front, fronts, apart = found[0 if central_is_fine else -1]
     return Distillation(law, front, fronts, alignment, trimmed, apart, time.monotonic() - started)
 
-
-def _error(law: Law) -> float:
-    "Relative error of the accelerations, if the law was judged by trajectories."
-    return law.provenance.get("relative_error", math.inf)
-
-# %% ../nbs/04_pysr.ipynb #d5a3c528
+# %% ../nbs/04_pysr.ipynb #886cef50
 def _judge(fronts: list[Front], energies: bool, data: Evidence | None, apart: bool, judge: dict) -> tuple[Law, Front]:
     "The law from the proposals: refined and snapped if there are trajectories."
     front, rule, notes = fronts[0], judge["rule"], judge["provenance"]

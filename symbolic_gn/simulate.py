@@ -8,7 +8,7 @@ __all__ = ['PAIR', 'r', 'm_i', 'm_j', 'q_i', 'q_j', 'FIELD', 'SYSTEMS', 'DRIFTS'
            'differentiate', 'from_arrays', 'energy', 'momentum', 'angular_momentum', 'drift', 'kepler', 'plot',
            'animate']
 
-# %% ../nbs/00_simulate.ipynb #0578fb34
+# %% ../nbs/00_simulate.ipynb #fcdc6a46
 import functools
 import json
 import os
@@ -19,7 +19,7 @@ from difflib import get_close_matches
 from importlib.metadata import version
 from pathlib import Path
 
-# %% ../nbs/00_simulate.ipynb #16ae08a7
+# %% ../nbs/00_simulate.ipynb #fd5b75bd
 # ruff: noqa: F722 (array shapes in annotations)
 import jax
 import jax.numpy as jnp
@@ -31,14 +31,14 @@ from scipy.interpolate import make_interp_spline
 from scipy.optimize import newton
 from tqdm import tqdm
 
-# %% ../nbs/00_simulate.ipynb #899accdd
+# %% ../nbs/00_simulate.ipynb #63ea2ccc
 from .errors import UserError
 
-# %% ../nbs/00_simulate.ipynb #e8ef6de2
+# %% ../nbs/00_simulate.ipynb #5ba73fa0
 PAIR = r, m_i, m_j, q_i, q_j = sp.symbols("r m_i m_j", positive=True) + sp.symbols("q_i q_j", real=True)
 FIELD = _x, _y, _z, _m, _q = sp.symbols("x y z", real=True) + (sp.Symbol("m", positive=True), sp.Symbol("q", real=True))
 
-# %% ../nbs/00_simulate.ipynb #d8e53298
+# %% ../nbs/00_simulate.ipynb #6bdeaab7
 def _named(expr: sp.Expr, symbols: tuple) -> sp.Expr:
     "The expression in our own letters, matched by name."
     ours = {s.name: s for s in symbols}
@@ -50,7 +50,7 @@ def _softened(potential: sp.Expr, softening: float) -> sp.Expr:
     "The pair potential with r + softening in place of r."
     return _named(potential, PAIR).subs(r, r + softening)
 
-# %% ../nbs/00_simulate.ipynb #7a344d9a
+# %% ../nbs/00_simulate.ipynb #6296cd9d
 def gaussian(
     key: Array,  # JAX random key of one simulation
     bodies: int,  # number of bodies
@@ -72,7 +72,7 @@ def strung(key: Array, bodies: int, dim: int) -> tuple:
     state = jnp.concatenate([position, velocity], axis=1).at[:, 2].set(0)
     return state[:, :dim], state[:, dim:], jnp.ones_like(mass), charge
 
-# %% ../nbs/00_simulate.ipynb #f7b6b04e
+# %% ../nbs/00_simulate.ipynb #19f4a825
 @dataclass(frozen=True)
 class System:
     "A world: how a pair of bodies acts, what acts from outside, how simulations begin."
@@ -107,7 +107,7 @@ class System:
             others = [jnp.broadcast_to(jnp.asarray(a, "float64"), length.shape) for a in (m_i, m_j, q_i, q_j)]
             return np.asarray(_slope(_pair_energy(self), length, *others)[..., None] * d / length[..., None])
 
-# %% ../nbs/00_simulate.ipynb #0b06466d
+# %% ../nbs/00_simulate.ipynb #dc55c035
 @functools.lru_cache
 def _pair_energy(system: System) -> Callable:
     "The pair potential as a JAX function of r, m_i, m_j, q_i, q_j."
@@ -125,7 +125,7 @@ def _slope(function: Callable, r: Array, *others: Array) -> Array:
     "Derivative of an elementwise function by its first argument."
     return jax.jvp(lambda r: function(r, *others) + 0 * r, (r,), (jnp.ones_like(r),))[1]
 
-# %% ../nbs/00_simulate.ipynb #42174cb5
+# %% ../nbs/00_simulate.ipynb #f93b0290
 _depth = 1e4 * (sp.sqrt((_x - 5) ** 2 + (_y + 15) ** 2 + _z**2) - 4)
 _ball = 1e4 / (sp.Max(_depth, 0) + sp.log(1 + sp.exp(-sp.Abs(_depth))))  # 1e4 / log(1 + exp(depth))
 _jump = sp.Piecewise((0, r < 2), ((r - 1) ** 2 - 1, True))
@@ -143,7 +143,7 @@ SYSTEMS = {s.name: s for s in (
 )}
 _BUILT_IN = frozenset(SYSTEMS)
 
-# %% ../nbs/00_simulate.ipynb #946539a0
+# %% ../nbs/00_simulate.ipynb #e908c098
 def get_system(
     system: str | System,  # a name in `SYSTEMS`, or a registered system
 ) -> System:
@@ -156,7 +156,7 @@ def get_system(
     hint = f"did you mean {near[0]}? There are" if near else "choose from"
     raise UserError(f"system {str(system)!r} is unknown; {hint} {', '.join(sorted(SYSTEMS))}")
 
-# %% ../nbs/00_simulate.ipynb #909aebb4
+# %% ../nbs/00_simulate.ipynb #99222f22
 def register(
     name: str,  # under which it is known from now on
     potential: sp.Expr | Callable,  # energy of a pair, of r, m_i, m_j, q_i, q_j
@@ -171,7 +171,7 @@ def register(
     SYSTEMS[name] = System(name, potential, **options)
     return SYSTEMS[name]
 
-# %% ../nbs/00_simulate.ipynb #6171ec7c
+# %% ../nbs/00_simulate.ipynb #630ae468
 def edges(
     topology: str,  # "all" or "chain"
     bodies: int,  # number of bodies
@@ -181,7 +181,7 @@ def edges(
     near = np.abs(i - j) == 1 if topology == "chain" else np.ones_like(i, bool)
     return np.stack([j[near], i[near]])
 
-# %% ../nbs/00_simulate.ipynb #db452b8e
+# %% ../nbs/00_simulate.ipynb #82e13247
 def _incidence(i: np.ndarray, j: np.ndarray, bodies: int) -> tuple[Callable, Callable]:
     "From bodies to pairs (x_j - x_i), and from pair forces to bodies (+ on i, - on j)."
     if len(i) > 100:  # a matrix product compiles sooner than many sums
@@ -193,7 +193,7 @@ def _incidence(i: np.ndarray, j: np.ndarray, bodies: int) -> tuple[Callable, Cal
     total = lambda f, plus, minus: sum(f[p] for p in plus) - sum(f[p] for p in minus)
     return difference, lambda f: jnp.stack([total(f, *side) for side in sides])
 
-# %% ../nbs/00_simulate.ipynb #1bd38ded
+# %% ../nbs/00_simulate.ipynb #f13a6438
 def _worlds(system: System, bodies: int) -> tuple[Callable, Callable]:
     "Force (body, axis, lane) and potential energy (lane) as JAX functions of x (body, axis, lane), m, q (body, lane)."
     j, i = edges(system.topology, bodies)
@@ -220,17 +220,17 @@ def _worlds(system: System, bodies: int) -> tuple[Callable, Callable]:
 
     return force, potential
 
-# %% ../nbs/00_simulate.ipynb #66d43b2c
+# %% ../nbs/00_simulate.ipynb #c4d9e42e
 def _kinetic(v: Float[Array, "body axis lane"], m: Float[Array, "body lane"]) -> Float[Array, " lane"]:
     "Energy of motion."
     return (m * (v * v).sum(1)).sum(0) / 2
 
-# %% ../nbs/00_simulate.ipynb #73ba3bbd
+# %% ../nbs/00_simulate.ipynb #b92176bf
 _XI, _CHI, _LAMBDA = 0.1786178958448091, -0.06626458266981849, -0.2123418310626054
 DRIFTS = (_XI, _CHI, 1 - 2 * (_CHI + _XI), _CHI, _XI)
 KICKS = (0.5 - _LAMBDA, _LAMBDA, _LAMBDA, 0.5 - _LAMBDA)
 
-# %% ../nbs/00_simulate.ipynb #dedbfb68
+# %% ../nbs/00_simulate.ipynb #81138cfb
 def _drag(system: System, bodies: int, legacy: bool) -> Float[np.ndarray, "body 1 1"]:
     "Drag of each body from all its partners; with `legacy` only from those of higher index."
     partners = np.arange(bodies)[::-1] if legacy else np.full(bodies, bodies - 1)
@@ -243,7 +243,7 @@ def _decay(z: Array) -> tuple[Array, Array]:
     one = jnp.where(near, 1 - z / 2 + z**2 / 6 - z**3 / 24, -jnp.expm1(-w) / w)
     return one, jnp.where(near, 1 / 2 - z / 6 + z**2 / 24 - z**3 / 120, (w + jnp.expm1(-w)) / w**2)
 
-# %% ../nbs/00_simulate.ipynb #99cfd3ce
+# %% ../nbs/00_simulate.ipynb #39b7ee9e
 def _leap(force: Callable, drag: Float[np.ndarray, "body 1 1"]) -> Callable:
     "The step: positions and velocities a time h (one per lane) later, and the heat made by drag."
     def kick(x, v, m, q, h):
@@ -263,7 +263,7 @@ def _leap(force: Callable, drag: Float[np.ndarray, "body 1 1"]) -> Callable:
         return x + DRIFTS[-1] * h * v, v, heat
     return step
 
-# %% ../nbs/00_simulate.ipynb #8f29f65e
+# %% ../nbs/00_simulate.ipynb #8f8e010b
 HALVINGS = 16  # a step is halved at most so often; a frame has 2**HALVINGS ticks
 
 def _advance(leap: Callable, potential: Callable, dt: float, tolerance: float, last: int) -> Callable:
@@ -289,7 +289,7 @@ def _advance(leap: Callable, potential: Callable, dt: float, tolerance: float, l
         return lane, moves & full
     return once
 
-# %% ../nbs/00_simulate.ipynb #846b29c6
+# %% ../nbs/00_simulate.ipynb #4d4620ef
 def _queue(x, v, m, q, first: Float[np.ndarray, " simulation"]) -> dict:
     "The simulations as they begin, ready to be put into lanes; `first` is their energy."
     scale = np.maximum(np.abs(first), 1e-6 * (m * (v**2).sum(-1)).sum(-1) + 1e-12)
@@ -298,7 +298,7 @@ def _queue(x, v, m, q, first: Float[np.ndarray, " simulation"]) -> dict:
     queue |= {k: np.zeros(len(x), "int32") for k in ("tick", "level", "frame")}
     return {k: np.moveaxis(a, 0, -1) for k, a in queue.items()}
 
-# %% ../nbs/00_simulate.ipynb #1356a9ea
+# %% ../nbs/00_simulate.ipynb #81ff5ccc
 def _marcher(system: System, bodies: int, dt: float, every: int, legacy: bool, tolerance: float) -> Callable:
     "256 trial steps of every lane; `xs` and `vs` (lane, frame, body, axis) receive the frames."
     force, potential = _worlds(system, bodies)
@@ -318,7 +318,7 @@ def _marcher(system: System, bodies: int, dt: float, every: int, legacy: bool, t
         return jax.lax.fori_loop(0, 256, body, (xs, vs, lane))
     return march
 
-# %% ../nbs/00_simulate.ipynb #99733ce4
+# %% ../nbs/00_simulate.ipynb #2f50c2ee
 @functools.lru_cache(maxsize=64)
 def _compiled(system: System, bodies: int, dt=1.0, every=1, legacy=False, tolerance=1.0) -> tuple[Callable, ...]:
     "The march, and energy and acceleration of single snapshots, compiled once per world."
@@ -337,7 +337,7 @@ def _compiled(system: System, bodies: int, dt=1.0, every=1, legacy=False, tolera
     march = jax.jit(_marcher(system, bodies, dt, every, legacy, tolerance), donate_argnums=(0, 1))
     return march, jax.jit(energy), jax.jit(acceleration)
 
-# %% ../nbs/00_simulate.ipynb #4485a53c
+# %% ../nbs/00_simulate.ipynb #01b41f6a
 def _swap(lane: dict, who: np.ndarray, queue: dict, waiting: list, last: int) -> None:
     "Give the lanes that are free to simulations that wait; `who` is in which lane, -1 for nobody."
     free = np.flatnonzero(who < 0)[: len(waiting)]
@@ -370,7 +370,7 @@ def _symplectic(system, start, xs_out, vs_out, dt, every, legacy, tolerance, bar
     xs_out[:, 0], vs_out[:, 0] = start[:2]
     return worst
 
-# %% ../nbs/00_simulate.ipynb #1297f808
+# %% ../nbs/00_simulate.ipynb #6b85656d
 def _diffrax(system, start, xs_out, vs_out, dt, every, legacy, tolerance, bar) -> np.ndarray:
     "As `_symplectic`, by diffrax's Dopri8."
     import diffrax
@@ -400,7 +400,7 @@ def _diffrax(system, start, xs_out, vs_out, dt, every, legacy, tolerance, bar) -
 
 SOLVERS = {"symplectic": _symplectic, "diffrax": _diffrax}
 
-# %% ../nbs/00_simulate.ipynb #efe70cea
+# %% ../nbs/00_simulate.ipynb #ab464904
 class Trajectories:
     "Positions, velocities and accelerations of many simulations, with the bodies' masses and charges."
 
@@ -460,7 +460,7 @@ class Trajectories:
         "Your own data: see `from_arrays`."
         return from_arrays(*args, **kwargs)
 
-# %% ../nbs/00_simulate.ipynb #9429eea9
+# %% ../nbs/00_simulate.ipynb #55dcef06
 def _bounds(fractions: tuple, count: int) -> list[int]:
     "Where the parts of a split begin and end."
     if min(fractions) <= 0 or sum(fractions) > 1 + 1e-9:
@@ -484,7 +484,7 @@ def _summary(traj: Trajectories) -> list[str]:
         parts.append(f"accelerations from {attrs['acceleration_from']}, {error}")
     return parts
 
-# %% ../nbs/00_simulate.ipynb #f582a95a
+# %% ../nbs/00_simulate.ipynb #3f015a43
 def _dataset(position, velocity, acceleration, mass, charge, dt: float, attrs: dict, **others) -> Trajectories:
     "Put names on the axes."
     full, body = ("simulation", "time", "body", "axis"), ("simulation", "body")
@@ -494,7 +494,7 @@ def _dataset(position, velocity, acceleration, mass, charge, dt: float, attrs: d
     versions = json.dumps({name: version(name) for name in ("jax", "numpy", "xarray")})
     return Trajectories(xr.Dataset(data, coords, attrs | dict(dt=float(dt), versions=versions)))
 
-# %% ../nbs/00_simulate.ipynb #ae783fd0
+# %% ../nbs/00_simulate.ipynb #3b07d65c
 def _available() -> float:
     "Bytes of memory that this process may still take."
     try:
@@ -511,7 +511,7 @@ def footprint(simulations: int, frames: int, bodies: int = 4, dim: int = 2, dtyp
     one = frames * bodies * dim * np.dtype(dtype).itemsize
     return (3 * simulations + 6 * 128) * one + 5e8
 
-# %% ../nbs/00_simulate.ipynb #ff92c9c2
+# %% ../nbs/00_simulate.ipynb #d5e10a49
 def _check_options(simulations, bodies, dim, frames, dt, tolerance, every, seed, dtype, solver) -> None:
     "One line for the first option that cannot be."
     least = dict(simulations=(simulations, 1), bodies=(bodies, 2), frames=(frames, 2), every=(every, 1), seed=(seed, 0))
@@ -543,14 +543,14 @@ def _check_start(position, velocity, mass, charge, dtype: str) -> list[np.ndarra
     if (start[2] <= 0).any(): raise UserError("start mass must be positive everywhere")
     return start
 
-# %% ../nbs/00_simulate.ipynb #1f66381d
+# %% ../nbs/00_simulate.ipynb #02f9cfae
 def _draw(system: System, simulations: int, bodies: int, dim: int, seed: int, dtype: str) -> list[np.ndarray]:
     "Initial positions, velocities, masses and charges."
     key = jax.random.key(seed)
     draw = jax.vmap(lambda k: system.sampler(jax.random.fold_in(key, k), bodies, dim))
     return [np.asarray(a, dtype) for a in draw(np.arange(simulations, dtype="uint32"))]
 
-# %% ../nbs/00_simulate.ipynb #0a66360c
+# %% ../nbs/00_simulate.ipynb #c9a7a96d
 def _snapshots(function: Callable, out: np.ndarray, position, velocity, mass, charge) -> np.ndarray:
     "Fill `out` (simulation, time, ...) with a function of single snapshots, a bounded number of them at a time."
     sims, frames = position.shape[:2]
@@ -564,7 +564,7 @@ def _snapshots(function: Callable, out: np.ndarray, position, velocity, mass, ch
             flat[a : a + width] = function(x[k], v[k], mass[body], charge[body])[: total - a]
     return out
 
-# %% ../nbs/00_simulate.ipynb #c7811870
+# %% ../nbs/00_simulate.ipynb #a08fca39
 def _check_errors(system: System, worst: Float[np.ndarray, " simulation"]) -> None:
     "Warn of simulations whose energy is lost; refuse numbers that are not finite."
     k, remedy = int(np.argmax(np.where(np.isfinite(worst), worst, np.inf))), "add softening or shorten dt"
@@ -573,7 +573,7 @@ def _check_errors(system: System, worst: Float[np.ndarray, " simulation"]) -> No
         count = (worst > 0.01).sum()
         warnings.warn(f"{count} simulations of {system.name!r} lost their energy, worst number {k}; {remedy}", stacklevel=3)
 
-# %% ../nbs/00_simulate.ipynb #5e222902
+# %% ../nbs/00_simulate.ipynb #115ffd0a
 def simulate(
     system: str | System,  # a name in `SYSTEMS`, or a registered system
     *,
@@ -587,7 +587,7 @@ def simulate(
     dtype: str = "float32",  # what is stored, or "float64"; the work is done in float64
     legacy: bool = False,  # the original's drag, which depends on a body's index
     solver: str = "symplectic",  # or "diffrax"
-    tolerance: float = 3e-8,  # relative energy error allowed in a step
+    tolerance: float = 1e-7,  # relative energy error allowed in a step
     start: tuple | None = None,  # (position, velocity, mass, charge) to start from instead of drawing them
     progress: bool = False,
 ) -> Trajectories:
@@ -614,7 +614,7 @@ def simulate(
     error = ("simulation", worst, about)
     return _dataset(x, v, a, *start[2:], dt * every, attrs, energy_drift=error)
 
-# %% ../nbs/00_simulate.ipynb #fb0eb131
+# %% ../nbs/00_simulate.ipynb #c6f127fe
 def _write(data: xr.Dataset, path: Path) -> None:
     "Write a NetCDF file under another name, then rename it."
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
@@ -641,7 +641,7 @@ def _read(path: Path) -> xr.Dataset:
         raise UserError(f"{path} holds no trajectories ({names} missing); write it with Trajectories.save")
     return data
 
-# %% ../nbs/00_simulate.ipynb #00d2acb1
+# %% ../nbs/00_simulate.ipynb #eccffee3
 def differentiate(
     values: Float[np.ndarray, "simulation time body axis"],
     dt: float,  # time between frames
@@ -657,7 +657,7 @@ def differentiate(
     error = np.linalg.norm(fine[:, ::2] - rough, axis=-1) / (np.linalg.norm(fine[:, ::2], axis=-1) + 1e-300)
     return fine.astype(values.dtype), float(np.median(error)), float(np.quantile(error, 0.95))
 
-# %% ../nbs/00_simulate.ipynb #cbdc7bd8
+# %% ../nbs/00_simulate.ipynb #637fee1b
 def _floats(name: str, a) -> np.ndarray:
     "Real numbers, float32 if they are, else float64."
     try: a = np.asarray(a)
@@ -689,7 +689,7 @@ def _per_body(position: np.ndarray, given: dict) -> dict[str, np.ndarray]:
     if (spread["mass"] <= 0).any(): raise UserError("mass must be positive everywhere")
     return spread
 
-# %% ../nbs/00_simulate.ipynb #56665883
+# %% ../nbs/00_simulate.ipynb #a974fb72
 def from_arrays(
     position: Float[np.ndarray, "simulation time body axis"],  # (time, body, axis) is taken as one simulation
     velocity: np.ndarray | None = None,  # like position; differentiated from it if missing
@@ -723,7 +723,7 @@ def from_arrays(
     rest = {name: (("simulation", "body"), a) for name, a in bodies.items()}
     return _dataset(position, given["velocity"], given["acceleration"], m, q, dt, attrs, **rest)
 
-# %% ../nbs/00_simulate.ipynb #7199a572
+# %% ../nbs/00_simulate.ipynb #66140e64
 def energy(
     traj: Trajectories,
     system: str | System | None = None,  # whose potential; by default the one that the trajectories name
@@ -750,7 +750,7 @@ def drift(
     q = quantity if quantity.ndim == 3 else quantity[..., None]
     return np.linalg.norm(q - q[:, :1], axis=-1).max(1) / np.linalg.norm(q[:, 0], axis=-1)
 
-# %% ../nbs/00_simulate.ipynb #ef00dfe5
+# %% ../nbs/00_simulate.ipynb #d0c03d02
 def kepler(
     time: Float[np.ndarray, " time"],
     displacement: Float[np.ndarray, " axis"],  # x_j - x_i at time 0
@@ -768,7 +768,7 @@ def kepler(
     g = (turned - np.sin(turned) - mean) / -np.sqrt(mass / a**3)
     return f[:, None] * displacement + g[:, None] * velocity
 
-# %% ../nbs/00_simulate.ipynb #4a383c2d
+# %% ../nbs/00_simulate.ipynb #67b26aad
 def plot(
     traj: Trajectories,
     simulation: int = 0,
@@ -785,7 +785,7 @@ def plot(
     if traj.dim == 2: ax.set_aspect("equal", "datalim")
     return ax
 
-# %% ../nbs/00_simulate.ipynb #750f367b
+# %% ../nbs/00_simulate.ipynb #bcf16b19
 def animate(
     traj: Trajectories,
     simulation: int = 0,

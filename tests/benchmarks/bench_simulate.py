@@ -2,8 +2,8 @@
 
     pytest tests/benchmarks/bench_simulate.py --benchmark-only --benchmark-json=simulate.json
 
-The original's way, written anew: the state of all bodies in one float32 vector (position, velocity, charge, mass), forces
-by autodiff of the summed potential, one adaptive `odeint` after another in a Python loop, compiled anew in each call.
+The original's way, written anew: the state of all bodies in one float32 vector (position, velocity, charge, mass),
+forces by autodiff of the summed potential, one adaptive `odeint` after another in a Python loop, compiled in each call.
 `warm` leaves compilation out on both sides; `cold` counts it on both sides, for a call of 1,000 simulations (the
 original's is extrapolated from the simulations timed). Everything is in each benchmark's `extra_info`.
 """
@@ -19,7 +19,7 @@ from jax.experimental.ode import odeint
 from symbolic_gn import simulate as sim
 
 SIMULATIONS, FRAMES, TIMED, BODIES, DIM = 1000, 1000, 40, 4, 2
-PUBLISHED = dict(spring=22_000, r1=22_000, r2=42_000, charge=42_000)  # frames per second, as the project's issue has them
+PUBLISHED = dict(spring=22_000, r1=22_000, r2=42_000, charge=42_000)  # frames per second noted for the original
 
 
 def original(name: str):

@@ -1,0 +1,332 @@
+"The whole way: every model with every loss, other worlds, a user's own arrays, reports, tables, and what was found judged."
+import copy
+import dataclasses
+import json
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from symbolic_gn import discover as D
+from symbolic_gn.discover import BUDGETS, FOUR, KEYS, discover, grid, judge, report, row_of, tables, verdict
+from symbolic_gn.distill import Front, Law
+from symbolic_gn.errors import UserError
+from symbolic_gn.models import MODELS
+from symbolic_gn.simulate import Trajectories, simulate
+from symbolic_gn.train import LOSSES, Config, Run, fit, paper_config
+
+SUMMARY = {  # design 5
+    "system": str, "dim": int, "bodies": int, "model": str, "loss": str, "engine": str, "seed": int, "budget": str, "law": dict,
+    "true_law": (str, type(None)), "recovered": bool, "recovered_by": (str, type(None)), "r2": dict, "alignment": dict, "error": dict,
+    "energy_drift": dict, "seconds": dict, "versions": dict, "device": str,
+}
+
+
+def strict(text):
+    "JSON as the standard has it: no NaN, no Infinity."
+    def refuse(word): raise AssertionError(f"{word} is no JSON")
+    return json.loads(text, parse_constant=refuse)
+
+
+def assert_complete(s):
+    "A summary has every key that others rely on."
+    for key, kind in SUMMARY.items(): assert isinstance(s[key], kind), key
+    assert {"sympy", "latex", "constants"} <= set(s["law"])
+    for value, error in s["law"]["constants"].values(): assert math.isfinite(value) and (error is None or error >= 0)
+    assert set(s["r2"]) == {"force", "acceleration"} and all(set(part) == {"raw", "trimmed"} for part in s["r2"].values())
+    assert "confidence" in s["alignment"]
+    assert set(s["error"]) == set(s["energy_drift"]) == {"neural", "symbolic"}
+    assert all("mae" in part for part in s["error"].values())
+    assert {"simulate", "train", "analyze", "distill", "total"} <= set(s["seconds"]) and {"torch", "jax"} <= set(s["versions"])
+    assert s["recovered_by"] in ("symbolic", "numeric", None) and s["recovered"] == (s["recovered_by"] is not None)
+    assert strict(json.dumps(s)) == s
+
+
+def tiny(source, **options): return discover(source, **{"budget": "tiny", "progress": False, **options})
+
+
+def without_time(summary): return {k: v for k, v in summary.items() if k != "seconds"}
+
+
+@pytest.fixture(scope="module")
+def kept(springs, tmp_path_factory):
+    "A discovery and its folder."
+    folder = tmp_path_factory.mktemp("kept") / "spring"
+    return tiny(springs, out=folder), folder
+
+
+# every model, every loss, other worlds
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("model", MODELS)
+def test_every_model_with_every_loss_goes_the_whole_way(model, loss, springs, brief):
+    found = tiny(springs, model=model, loss=loss, engine=brief)
+    assert_complete(found.summary)
+    assert (found.summary["model"], found.summary["loss"], found.summary["steps"]) == (model, loss, 20)
+    assert repr(found).startswith("found  ") and "true   force = 2*r - 1.98" in repr(found)
+
+
+def test_three_dimensions(springs3, brief):
+    for model in ("newton", "bottleneck"):
+        s = tiny(springs3, model=model, engine=brief).summary
+        assert_complete(s)
+        assert (s["dim"], s["bodies"]) == (3, 3)
+
+
+def test_eight_bodies_and_a_chain(brief):
+    for system, bodies in (("spring", 8), ("string", 4)):
+        s = tiny(simulate(system, simulations=8, bodies=bodies, frames=8), engine=brief).summary
+        assert_complete(s)
+        assert (s["system"], s["bodies"]) == (system, bodies) and "mae_other_bodies" in s["error"]["symbolic"]
+
+
+def test_a_system_is_simulated_as_asked(brief, tmp_path):
+    s = tiny("charge", bodies=3, dim=3, seed=2, engine=brief, out=tmp_path / "out").summary
+    assert_complete(s)
+    data = Trajectories.load(tmp_path / "out" / "data.nc")
+    assert (data.system, data.bodies, data.dim, data.simulations, data.frames) == ("charge", 3, 3, 24, 10)
+    assert (s["system"], s["bodies"], s["dim"], s["seed"]) == ("charge", 3, 3, 2)
+    assert data.data.attrs["seed"] == 2 and Run.load(tmp_path / "out" / "run").config.seed == 2
+
+
+def test_forces_that_are_not_central_are_searched_component_by_component(brief):
+    found = tiny(simulate("damped", simulations=12, frames=10), model="bottleneck", engine=brief)
+    assert_complete(found.summary)
+    assert found.summary["true_law"] == "2*r - 1.98"
+
+
+def test_a_users_own_arrays_have_no_truth(measured, brief, tmp_path):
+    measured.save(tmp_path / "mine.nc")
+    found = tiny(tmp_path / "mine.nc", engine=brief, out=tmp_path / "out")
+    s = found.summary
+    assert_complete(s)
+    assert (s["system"], s["true_law"], s["recovered"], s["recovered_by"]) == ("lab", None, False, None)
+    assert "mae_other_bodies" not in s["error"]["neural"] and s["energy_drift"] == {"neural": None, "symbolic": None}
+    assert "no true law is known" in repr(found) and "no true law is known" in (tmp_path / "out" / "report.md").read_text()
+    assert strict((tmp_path / "out" / "discovery.json").read_text())["r2"]["force"]["raw"] is None
+    assert not (tmp_path / "out" / "data.nc").exists() and (tmp_path / "out" / "figures" / "rollout.png").exists()
+    assert tiny(str(tmp_path / "mine.nc"), engine=brief).summary["law"] == s["law"]
+
+
+# what is written
+
+
+def test_the_folder_holds_everything(kept):
+    found, folder = kept
+    assert_complete(strict((folder / "discovery.json").read_text()))
+    assert strict((folder / "discovery.json").read_text()) == found.summary
+    assert verdict(found.summary) in (folder / "report.md").read_text()
+    pictures = sorted(p.name for p in (folder / "figures").glob("*.png"))
+    assert {"front.png", "rollout.png", "sparsity.png", "rotation.png"} <= set(pictures)
+    assert all((folder / "figures" / name).read_bytes()[:4] == b"\x89PNG" for name in pictures)
+    assert all(f"figures/{name}" in (folder / "report.md").read_text() for name in pictures)
+    assert str(Law.from_json(folder / "law.json").sympy) == found.summary["law"]["sympy"]
+    assert len(Front.from_csv(folder / "front.csv").table) == len(found.front.table)
+    assert Run.load(folder / "run").finished
+    assert not [p for p in folder.rglob("*") if p.name.startswith(".")]
+
+
+def test_the_spring_is_recovered_by_the_search(kept):
+    found, _ = kept
+    assert found.recovered and found.summary["recovered_by"] == "symbolic" and found.law is found.distillation.law
+    assert found.summary["law"]["text"] == "2*r - 1.98" and found._repr_markdown_() == report(found.summary)
+    assert found.summary["error"]["symbolic"]["mae"] < 1e-4 < found.summary["error"]["neural"]["mae"]
+    assert found.summary["energy_drift"]["symbolic"] < 1e-3
+
+
+def test_no_figure_is_left_open(kept):
+    import matplotlib.pyplot as plt
+    before = plt.get_fignums()
+    with D.plain_figures(): plt.figure()
+    assert plt.get_fignums() == before
+
+
+def test_resume_gives_the_same_again(kept, springs):
+    found, folder = kept
+    before = {name: (folder / name).read_bytes() for name in ("search.csv", "law.json", "run/model.safetensors")}
+    again = tiny(springs, out=folder, resume=True)
+    assert without_time(again.summary) == without_time(found.summary)
+    assert before == {name: (folder / name).read_bytes() for name in before}
+
+
+def test_the_seed_fixes_the_discovery(springs, brief):
+    one, two = (tiny(springs, seed=3, engine=brief).summary for _ in range(2))
+    assert without_time(one) == without_time(two)
+
+
+@pytest.mark.parametrize("change", [dict(source="r1"), dict(bodies=3), dict(dim=3)], ids=str)
+def test_resume_with_other_data_is_refused(change, brief, tmp_path):
+    tiny("spring", engine=brief, out=tmp_path / "out")
+    before = (tmp_path / "out" / "discovery.json").read_bytes()
+    with pytest.raises(UserError): tiny(**{"source": "spring", "engine": brief, "out": tmp_path / "out", "resume": True, **change})
+    assert (tmp_path / "out" / "discovery.json").read_bytes() == before
+
+
+def test_resume_with_other_settings_is_refused(kept, springs):
+    _, folder = kept
+    for change, word in ((dict(model="l1"), "model"), (dict(seed=4), "seed"), (dict(loss="mse"), "loss"), (dict(lr=1e-2), "lr")):
+        with pytest.raises(UserError, match=word): tiny(springs, out=folder, resume=True, **change)
+
+
+def test_an_interrupted_training_says_what_was_kept(springs, brief, tmp_path, monkeypatch):
+    def stopped(*args, **options): return dataclasses.replace(fit(*args, **options), finished=False)
+    monkeypatch.setattr(D, "fit", stopped)
+    with pytest.raises(KeyboardInterrupt, match=r"step 20; what was reached is in .*out.*--resume"): tiny(springs, out=tmp_path / "out")
+    with pytest.raises(KeyboardInterrupt) as caught: tiny(springs)
+    assert "resume" not in str(caught.value)
+    monkeypatch.undo()
+    assert Run.load(tmp_path / "out" / "run").finished
+
+
+def test_stages_are_told_and_timed(springs, tmp_path):
+    said, seconds = [], {}
+    for _ in range(2):
+        with D.stage("work", seconds, said.append): pass
+    assert said[0] == "work ..." and said[1].startswith("work: ") and len(said) == 4 and seconds["work"] >= 0
+
+
+# mistakes
+
+
+@pytest.mark.parametrize("options, words", [
+    (dict(source="sprng"), ["system 'sprng'", "spring"]), (dict(model="netwon"), ["'netwon'", "newton"]), (dict(loss="rad"), ["'rad'", "mae"]),
+    (dict(engine="operan"), ["'operan'", "operon"]), (dict(budget="tinny"), ["'tinny'", "tiny"]), (dict(step=3), ["'step'", "steps"]),
+    (dict(lr=-1.0), ["lr is -1.0"]), (dict(dim=4), ["dim is 4"]), (dict(bodies=1), ["bodies is 1"]), (dict(seed=-1), ["seed"]),
+    (dict(source="nowhere.nc"), ["nowhere.nc does not exist"]),
+])
+def test_mistakes_are_named_and_nothing_is_written(options, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError) as caught: tiny(**{"source": "spring", "out": tmp_path / "out", **options})
+    assert all(word in str(caught.value) for word in words) and "\n" not in str(caught.value)
+    assert not [p for p in (tmp_path / "out").rglob("*")]
+
+
+def test_a_folder_that_cannot_be_written_stops_before_the_work(springs, tmp_path):
+    (tmp_path / "file").write_text("")
+    said = []
+    with pytest.raises(UserError, match="cannot be written"): tiny(springs, out=tmp_path / "file" / "out", say=said.append)
+    assert said == []
+
+
+def test_without_julia_pysr_stops_before_the_work(springs, tmp_path, monkeypatch):
+    monkeypatch.setattr(D.distill.__globals__["importlib"].util, "find_spec", lambda name: None)
+    said = []
+    with pytest.raises(UserError, match="needs Julia"): tiny(springs, engine="pysr", out=tmp_path / "out", say=said.append)
+    assert said == [] and not (tmp_path / "out").exists()
+
+
+# judging
+
+
+LAWS = [("2*r - 1.98", True), ("2.001*r - 1.979", True), ("2*r - 2", False), ("2*r", False), ("r - 0.99", False), ("m_i*(2*r - 1.98)", False)]
+
+
+@pytest.mark.parametrize("formula, right", LAWS)
+def test_only_the_true_law_is_recovered(formula, right, springs):
+    answer = judge(Law.of(formula), "spring", springs)
+    assert answer["recovered"] is right and answer["true_law"] == "2*r - 1.98"
+
+
+def test_an_acceleration_law_is_judged_as_a_force(springs):
+    assert judge(Law.of("(2*r - 1.98)/m_i", target="acceleration"), "spring", springs)["recovered"]
+    assert not judge(Law.of("2*r - 1.98", target="acceleration"), "spring", springs)["recovered"]
+
+
+def test_an_unknown_system_has_no_verdict(springs):
+    assert judge(Law.of("r"), "lab", springs) == dict(true_law=None, recovered=False, recovered_by=None, freedom=None)
+
+
+def test_errors_of_the_true_law_vanish(springs, kept):
+    found = D.errors(kept[0].run.model, Law.of("2*r - 1.98"), dict(here=springs, there=springs.select(simulations=slice(3))))
+    assert found["symbolic"]["here"] < 1e-4 and found["symbolic"]["there"] < 1e-4 < found["neural"]["here"]
+
+
+def test_a_constant_without_error_is_told_as_null():
+    s = D.law_summary(Law.of("2*r - 1.98"))
+    assert s["sympy"] == "2*r - 1.98" and all(error is None for _, error in s["constants"].values())
+    strict(json.dumps(s))
+
+
+def test_reports_name_what_is_missing(kept):
+    s = copy.deepcopy(kept[0].summary)
+    assert "recovered (symbolic)" in report(s) and "each component was searched" not in report(s)
+    s |= dict(component_wise=True, recovered=False, recovered_by=None)
+    s["energy_drift"]["neural"] = None
+    s["r2"]["force"] = dict(raw=None, trimmed=None)
+    s["law"]["constants"]["c0"][1] = None
+    told = report(s)
+    assert "each component was searched" in told and "not recovered" in told and "| force |" not in told and "None" not in told
+
+
+def test_budgets_give_their_settings():
+    assert BUDGETS["quick"].steps_for("newton") != BUDGETS["quick"].steps_for("standard") == BUDGETS["quick"].steps[""]
+    paper = D.training_config("l1", "paper", "mse", 8, 3, dict(steps=10))
+    assert paper == dataclasses.replace(paper_config("l1", 8), loss="mse", seed=3, steps=10)
+    assert D.training_config("l1", "tiny", "mae", 4, 0, {}) == Config("l1", steps=20, batch=32)
+    assert BUDGETS["paper"].simulations == 10_000 and "core" in D.machine()
+
+
+# tables
+
+
+def test_the_grid_holds_every_cell_once():
+    cells = grid()
+    assert len({tuple(c.items()) for c in cells}) == len(cells)
+    assert all(set(c) | {"budget"} == set(KEYS) for c in cells)
+    assert {(c["system"], c["model"]) for c in cells if c["loss"] == "mae" and c["seed"] == 0} == {(s, m) for s in FOUR for m in MODELS}
+    assert {(c["model"], c["loss"]) for c in cells if c["system"] == "spring" and c["seed"] == 0} == {(m, x) for m in MODELS for x in LOSSES}
+    assert {c["seed"] for c in cells if c["model"] == "newton" and c["loss"] == "mae" and c["system"] == "r2"} == {0, 1, 2}
+
+
+CELLS = [dict(system="spring", model=m, loss="mae", seed=0) for m in ("newton", "bottleneck")] + [dict(system="sprng", model="l1", loss="mae", seed=0)]
+
+
+def test_tables_resume_and_keep_failures(kept, tmp_path, monkeypatch):
+    calls = []
+
+    def known(**options):
+        calls.append(options["model"])
+        if options["source"] == "sprng": return discover(**options)  # fails for real
+        summary = {**copy.deepcopy(kept[0].summary), "model": options["model"]}
+        return dataclasses.replace(kept[0], summary=summary)
+    monkeypatch.setattr(D, "discover", known)
+    out = tmp_path / "deep" / "laws.csv"
+    first = tables(out, CELLS[:1], budget="tiny", progress=False)
+    assert len(first) == 1 and calls == ["newton"]
+    table = tables(out, CELLS, budget="tiny", progress=False)
+    assert calls == ["newton", "bottleneck", "l1"] and len(table) == 3
+    stored = pd.read_csv(out)
+    assert list(stored["recovered"]) == [True, True, False] and set(KEYS) <= set(stored.columns)
+    failed = stored[stored["system"] == "sprng"].iloc[0]
+    assert failed["error"].startswith("UserError: system 'sprng'") and failed["model"] == "l1"
+    assert len(tables(out, CELLS, budget="tiny", progress=False)) == 3 and len(calls) == 3  # nothing left to do
+    tables(out, CELLS[:1], budget="quick", progress=False)
+    assert len(calls) == 4  # another budget is another cell
+
+
+def test_tables_default_to_the_grid(tmp_path, monkeypatch):
+    monkeypatch.setattr(D, "run_cell", lambda cell, budget: dict(cell, budget=budget, recovered=False, error=""))
+    assert len(tables(tmp_path / "laws.csv", progress=False)) == len(grid())
+
+
+def test_an_interrupted_table_keeps_its_rows(kept, tmp_path, monkeypatch):
+    def stop(cell, budget):
+        if cell["model"] == "bottleneck": raise KeyboardInterrupt
+        return dict(cell, budget=budget, recovered=False, error="")
+    monkeypatch.setattr(D, "run_cell", stop)
+    with pytest.raises(KeyboardInterrupt): tables(tmp_path / "laws.csv", CELLS, budget="tiny", progress=False)
+    assert list(pd.read_csv(tmp_path / "laws.csv")["model"]) == ["newton"]
+
+
+def test_a_row_is_flat_and_says_all(kept):
+    row = row_of(kept[0].summary)
+    assert all(not isinstance(v, (dict, list)) for v in row.values())
+    assert row["law"] == "force = 2*r - 1.98" and row["seconds_total"] > 0 and "torch=" in row["versions"] and row["error"] == ""
+    assert {"r2_force_trimmed", "neural_mae_other_bodies", "symbolic_mae_other_bodies", "drift_symbolic"} <= set(row)
+
+
+def test_a_real_cell_runs_on_one_thread(brief):
+    row = D.run_cell(dict(system="spring", model="newton", loss="mae", seed=0, engine=brief), "tiny")
+    assert row["error"] == "" and row["engine"] == brief and np.isfinite(row["neural_mae"])
