@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['FUNCTIONS', 'WEIGHTS', 'RULES', 'OPERATORS', 'ENGINES', 'FREEDOMS', 'symbol', 'standard', 'parse', 'complexity',
-           'tidy', 'evaluate', 'Front', 'rounded', 'typeset', 'known', 'select', 'checked', 'front_of', 'operon',
-           'find_julia', 'pysr_arguments', 'pysr', 'engines', 'search', 'Alignment', 'speaking', 'align', 'parametrise',
+           'tidy', 'evaluate', 'Front', 'rounded', 'typeset', 'select', 'checked', 'front_of', 'operon', 'find_julia',
+           'pysr_arguments', 'pysr', 'engines', 'search', 'Alignment', 'speaking', 'align', 'parametrise',
            'edge_inputs', 'incidence', 'Law', 'all_pairs', 'pair_force', 'Evidence', 'evidence', 'Fitted',
            'fit_constants', 'refit', 'soften', 'dropped', 'freed', 'whole_powers', 'neighbours', 'refine',
            'simple_numbers', 'snap', 'Equivalence', 'domain', 'equivalent', 'trim', 'Distillation', 'distill']
@@ -28,7 +28,6 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -39,7 +38,7 @@ from jaxtyping import Float, Int
 from scipy.linalg import eigh
 from scipy.optimize import least_squares
 
-from .errors import UserError
+from .errors import UserError, choose, write_atomic
 
 # %% ../nbs/04_pysr.ipynb #ed4e7d63
 def symbol(
@@ -230,18 +229,6 @@ def _scores(complexities: np.ndarray, losses: np.ndarray) -> np.ndarray:
     logs = np.log(np.maximum(losses, 1e-300))
     return np.concatenate([[0.0], -np.diff(logs) / np.maximum(np.diff(complexities), 1e-9)])
 
-
-def _atomic(path: str | Path, text: str) -> None:
-    "Write a text file whole or not at all."
-    path = Path(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name}.{os.getpid()}.part")
-        part.write_text(text, encoding="utf-8")
-        os.replace(part, path)
-    except OSError as e:
-        raise UserError(f"{path}: cannot be written ({e.strerror})") from e
-
 # %% ../nbs/04_pysr.ipynb #6998f295
 class Front:
     "Formulas from simple to complex, each more accurate than all simpler ones: a table that shows and plots itself."
@@ -274,7 +261,7 @@ class Front:
 
     def to_csv(self, path: str | Path) -> None:
         "Save the columns complexity, loss, score and equation."
-        _atomic(path, self.table.drop(columns="sympy").to_csv(index=False))
+        write_atomic(path, self.table.drop(columns="sympy").to_csv(index=False))
 
     @classmethod
     def from_csv(cls, path: str | Path, names: Sequence[str] | None = None, **kwargs) -> "Front":
@@ -371,21 +358,13 @@ RULES: dict[str, Callable] = {  # (table, number of data points) -> what the cho
 }
 
 
-def known(kind: str, name: str, registry: Iterable[str]) -> str:
-    "The name if the registry has it, else a `UserError` with the nearest name."
-    if name in (registry := list(registry)): return name
-    near = get_close_matches(str(name), registry, 1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise UserError(f"{kind} {name!r} is unknown; choose from {', '.join(registry)}{hint}")
-
-
 def select(
     front: Front,  # what a search returned
     rule: str = "best",  # one of `RULES`
 ) -> pd.Series:  # the chosen row
     "The row of the front that a rule takes for the law."
     if not len(front): raise UserError("front: holds no formula, nothing to select")
-    worth = RULES[known("rule", rule, RULES)](front.table, front.rows)
+    worth = RULES[choose("rule", rule, RULES)](front.table, front.rows)
     return front.table.loc[worth.idxmax()]
 
 # %% ../nbs/04_pysr.ipynb #01ce5238
@@ -488,7 +467,7 @@ def _keep(path: str | Path | None, key: str, restart: int, equations: list[str])
     if path is None: return
     old = Path(path).read_text(encoding="utf-8") if Path(path).exists() else "key,restart,equation\n"
     new = pd.DataFrame({"key": key, "restart": restart, "equation": equations}).to_csv(index=False, header=False)
-    _atomic(path, old + new)
+    write_atomic(path, old + new)
 
 # %% ../nbs/04_pysr.ipynb #d81a2fa5
 def operon(
@@ -650,7 +629,7 @@ def search(
 ) -> Front:
     "Search formulas for `y` with the engine of that name."
     if callable(engine): return engine(X, y, names, **settings)
-    known("engine", engine, engines())
+    choose("engine", engine, engines())
     if engine not in ENGINES:
         ENGINES[engine] = next(e for e in entry_points(group="symbolic_gn.engines") if e.name == engine).load()
     return ENGINES[engine](X, y, names, **settings)
@@ -867,7 +846,7 @@ class Law:
     units: Mapping[str, str] = field(default_factory=dict)  # where known
     provenance: Mapping = field(default_factory=dict)  # engine, seed, run, loss, ...
 
-    def __post_init__(self): known("target", self.target, _LETTER)
+    def __post_init__(self): choose("target", self.target, _LETTER)
 
     @classmethod
     def of(cls, formula: str | sp.Basic, **kwargs) -> "Law":
@@ -957,7 +936,7 @@ def _law_to_json(law: Law, path: str | Path | None = None) -> str:
     text = json.dumps(dict(
         format=_FORMAT, expr=str(law.expr), sympy=str(law.sympy), target=law.target, mixing=law.mixing,
         units=dict(law.units), constants=constants, provenance=dict(law.provenance)), indent=1, default=str)
-    if path is not None: _atomic(path, text + "\n")
+    if path is not None: write_atomic(path, text + "\n")
     return text
 
 
@@ -1524,7 +1503,7 @@ def equivalent(
     f, g = standard(f.sympy), standard(g.sympy)
     unit = [n for n, v in inputs.items() if n.startswith("q") and np.allclose(np.square(v), 1)]
     vf, vg = evaluate(f, inputs), evaluate(g, inputs)
-    allowed = FREEDOMS[: FREEDOMS.index(known("freedom", freedom, FREEDOMS)) + 1]
+    allowed = FREEDOMS[: FREEDOMS.index(choose("freedom", freedom, FREEDOMS)) + 1]
     for needed in allowed:
         factor = _same_form(f, g, unit, tolerance, needed)
         if factor is not None:
@@ -1631,7 +1610,7 @@ def _table(inputs: Mapping[str, np.ndarray], rows: np.ndarray, y: np.ndarray) ->
 def _scalar(messages, weights=None) -> tuple[np.ndarray, Alignment | None, float]:
     "What is to be searched, the alignment if one was needed, and the share of the messages across the displacement."
     m, d = np.asarray(messages.components, float), np.asarray(messages.displacement, float)
-    kind = known("messages_are", messages.messages_are, ("force", "linear", "energy"))
+    kind = choose("messages_are", messages.messages_are, ("force", "linear", "energy"))
     if m.ndim != 2 or len(m) != len(d):
         raise UserError(f"messages: components {m.shape} and displacement {d.shape} do not match")
     if not np.isfinite(m).all(): raise UserError("messages: components must be finite; found NaN or infinity")

@@ -15,7 +15,6 @@ import os
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from difflib import get_close_matches
 from importlib.metadata import version
 from pathlib import Path
 
@@ -32,7 +31,7 @@ from scipy.optimize import newton
 from tqdm import tqdm
 
 # %% ../nbs/00_simulate.ipynb #63ea2ccc
-from .errors import UserError
+from .errors import UserError, choose
 
 # %% ../nbs/00_simulate.ipynb #5ba73fa0
 PAIR = r, m_i, m_j, q_i, q_j = sp.symbols("r m_i m_j", positive=True) + sp.symbols("q_i q_j", real=True)
@@ -151,10 +150,7 @@ def get_system(
     if isinstance(system, System):
         if SYSTEMS.get(system.name) == system: return system
         raise UserError(f"system {system.name!r} is not the registered one; register it under a name of its own")
-    if system in SYSTEMS: return SYSTEMS[system]
-    near = get_close_matches(str(system), SYSTEMS, 1)
-    hint = f"did you mean {near[0]}? There are" if near else "choose from"
-    raise UserError(f"system {str(system)!r} is unknown; {hint} {', '.join(sorted(SYSTEMS))}")
+    return choose("system", system, SYSTEMS)
 
 # %% ../nbs/00_simulate.ipynb #99222f22
 def register(

@@ -320,7 +320,7 @@ def test_simulate_refuses(option):
 
 
 def test_unknown_systems():
-    with pytest.raises(UserError, match="'sprng' is unknown; did you mean spring"): simulate("sprng")
+    with pytest.raises(UserError, match="'sprng' is unknown, did you mean 'spring'"): simulate("sprng")
     with pytest.raises(UserError, match="'zzz' is unknown; choose from .*charge, "): simulate("zzz")
     with pytest.raises(UserError, match="not the registered one"): simulate(sim.System("r2", -1 / r))
     assert sim.get_system(SYSTEMS["r2"]) is SYSTEMS["r2"]
