@@ -364,7 +364,7 @@ def select(
 ) -> pd.Series:  # the chosen row
     "The row of the front that a rule takes for the law."
     if not len(front): raise UserError("front: holds no formula, nothing to select")
-    worth = RULES[choose("rule", rule, RULES)](front.table, front.rows)
+    worth = choose("rule", rule, RULES)(front.table, front.rows)
     return front.table.loc[worth.idxmax()]
 
 # %% ../nbs/04_pysr.ipynb #01ce5238
