@@ -9,7 +9,7 @@ __all__ = ['VIEWS', 'PAPER', 'ACTIVATIONS', 'SETTINGS', 'MESSAGE_FUNCTIONS', 'MO
            'keep_strongest', 'prune_count', 'KLNetwork', 'NewtonNetwork', 'FlatHGN', 'Bias', 'make_model',
            'parameter_count', 'accelerations']
 
-# %% ../nbs/01_models.ipynb #9852df3e
+# %% ../nbs/01_models.ipynb #bc4589c5
 import dataclasses
 from dataclasses import dataclass
 from functools import partial
@@ -23,7 +23,7 @@ from torch_geometric.nn import MessagePassing
 
 from .errors import UserError, choose
 
-# %% ../nbs/01_models.ipynb #1f36dfff
+# %% ../nbs/01_models.ipynb #961f7a46
 def nodes(
     position: Float[Tensor, "*batch body axis"],
     velocity: Float[Tensor, "*batch body axis"],
@@ -34,7 +34,7 @@ def nodes(
     x = torch.cat([position, velocity, charge[..., None], mass[..., None]], -1)
     return x.reshape(-1, x.shape[-1])
 
-# %% ../nbs/01_models.ipynb #7e974d30
+# %% ../nbs/01_models.ipynb #67db429b
 def all_pairs(
     bodies: int,  # bodies per graph
 ) -> Int[Tensor, "2 edge"]:  # row 0 senders, row 1 receivers, sorted by receiver
@@ -43,7 +43,7 @@ def all_pairs(
     keep = receiver != sender
     return torch.stack([sender[keep], receiver[keep]])
 
-# %% ../nbs/01_models.ipynb #de4bab56
+# %% ../nbs/01_models.ipynb #c227f53d
 def batch_edges(
     edge_index: Int[Tensor, "2 edge"],  # edges of one graph
     bodies: int,  # bodies per graph
@@ -53,7 +53,7 @@ def batch_edges(
     offset = torch.arange(graphs, device=edge_index.device) * bodies
     return (edge_index[:, None, :] + offset[None, :, None]).reshape(2, -1)
 
-# %% ../nbs/01_models.ipynb #3d26106b
+# %% ../nbs/01_models.ipynb #3bfe4677
 def reverse_edges(
     edge_index: Int[Tensor, "2 edge"],
 ) -> Int[Tensor, " edge"]:  # position of (j -> i) for each edge (i -> j); UserError when an edge has no partner
@@ -65,7 +65,7 @@ def reverse_edges(
     if not torch.equal(ordered[found], back): raise UserError("edge_index has an edge without its opposite; a force and its reaction need both")
     return where[found]
 
-# %% ../nbs/01_models.ipynb #b886b606
+# %% ../nbs/01_models.ipynb #dd525069
 def absolute_edge(x_i: Float[Tensor, "edge feature"], x_j: Float[Tensor, "edge feature"], dim: int) -> Float[Tensor, "edge input"]:
     "Receiver and sender as they are (paper, §3)."
     return torch.cat([x_i, x_j], -1)
@@ -85,7 +85,7 @@ def compressed_edge(x_i: Float[Tensor, "edge feature"], x_j: Float[Tensor, "edge
     speed = x_j[:, dim:2 * dim] - x_i[:, dim:2 * dim]
     return torch.cat([d / r, r.log(), r, speed, x_i[:, dim:-1], x_i[:, -1:].log(), x_j[:, 2 * dim:-1], x_j[:, -1:].log()], -1)
 
-# %% ../nbs/01_models.ipynb #8007f4e5
+# %% ../nbs/01_models.ipynb #519e01ff
 def absolute_node(x: Float[Tensor, "body feature"], dim: int) -> Float[Tensor, "body input"]: return x
 
 def relative_node(x: Float[Tensor, "body feature"], dim: int) -> Float[Tensor, "body input"]: return x[:, dim:]
@@ -99,7 +99,7 @@ VIEWS: dict[tuple[str, bool], tuple[Callable, Callable]] = {  # (coordinates, co
     ("relative", False): (relative_edge, relative_node), ("relative", True): (compressed_edge, compressed_node),
 }
 
-# %% ../nbs/01_models.ipynb #31bdf91f
+# %% ../nbs/01_models.ipynb #3bd72598
 @dataclass(frozen=True)
 class Architecture:
     "Shape of a graph network; the defaults learn fast, `PAPER` is the original's."
@@ -120,7 +120,7 @@ PAPER = dict(hidden=300, layers=3, messages=100, activation="relu", coordinates=
 ACTIVATIONS = {"relu": nn.ReLU, "silu": nn.SiLU, "softplus": nn.Softplus, "tanh": nn.Tanh}
 SETTINGS = {"activation": list(ACTIVATIONS), "coordinates": ["relative", "absolute"], "update": ["residual", "free"]}
 
-# %% ../nbs/01_models.ipynb #1ed0eb16
+# %% ../nbs/01_models.ipynb #74d92b31
 def mlp(
     inputs: int, outputs: int, arch: Architecture  # sizes at both ends; width, depth and activation from `arch`
 ) -> nn.Sequential:
@@ -129,7 +129,7 @@ def mlp(
     layers = [part for a, b in zip(sizes, sizes[1:]) for part in (nn.Linear(a, b), ACTIVATIONS[arch.activation]())]
     return nn.Sequential(*layers[:-1])
 
-# %% ../nbs/01_models.ipynb #71407b86
+# %% ../nbs/01_models.ipynb #02367070
 def plus_minus(inputs: int, outputs: int, arch: Architecture) -> nn.Sequential:
     "The fork's PM message function: widths h, 3h/2, 2h, 3h/2, h and then h/3, whatever `outputs` says."
     h, act = arch.hidden, ACTIVATIONS[arch.activation]
@@ -149,7 +149,7 @@ class Custom(nn.Module):
 
 MESSAGE_FUNCTIONS = {"mlp": mlp, "plus_minus": plus_minus, "custom": Custom}
 
-# %% ../nbs/01_models.ipynb #0816bd4a
+# %% ../nbs/01_models.ipynb #7169b354
 class Prediction(NamedTuple):
     "What one pass gives."
     acceleration: Float[Tensor, "body axis"]
@@ -161,7 +161,7 @@ def expand(y: Tensor, compress: bool) -> Tensor:
     "Undo the compression of a network's output: sinh, in float32, bounded against overflow."
     return torch.sinh(y.float().clamp(-15, 15)) if compress else y.float()
 
-# %% ../nbs/01_models.ipynb #c2a21feb
+# %% ../nbs/01_models.ipynb #86937d71
 class GraphNetwork(MessagePassing):
     "A graph network with one message-passing step: paper §3; `standard`, `bottleneck`, `l1`, `prune`, `pm`, `cust`."
     messages_are = "linear"  # messages are known up to an unknown linear map
@@ -205,7 +205,7 @@ class GraphNetwork(MessagePassing):
     def forward(self, x: Float[Tensor, "body feature"], edge_index: Int[Tensor, "2 edge"], reverse=None) -> Float[Tensor, "body axis"]:
         return self.predict(x, edge_index, reverse).acceleration
 
-# %% ../nbs/01_models.ipynb #9c6ed249
+# %% ../nbs/01_models.ipynb #cebdfb31
 def keep_strongest(
     model: GraphNetwork,
     spread: Float[Tensor, " message"],  # standard deviation of each component over some edges
@@ -226,7 +226,7 @@ def prune_count(
     done = min(1.0, progress / end)
     return round(last + (first - last) * 0.5 * (1 + np.cos(np.pi * done)))
 
-# %% ../nbs/01_models.ipynb #6a4c9261
+# %% ../nbs/01_models.ipynb #8615f0f3
 class KLNetwork(GraphNetwork):
     "Messages drawn from N(mu, sigma^2) with a divergence from N(0, 1) as penalty (paper, §3 and A.2)."
     def __init__(self, arch: Architecture): super().__init__(arch, outputs_per_message=2)
@@ -244,7 +244,7 @@ class KLNetwork(GraphNetwork):
         a, correction = self.update_nodes(x, e, edge_index)
         return Prediction(a, mu, 0.5 * (mu.square() + logvar.exp() - logvar).sum(-1), correction)
 
-# %% ../nbs/01_models.ipynb #07a6a739
+# %% ../nbs/01_models.ipynb #5c809fa1
 class NewtonNetwork(MessagePassing):
     "Messages are the pair forces: a_i = sum_j F_ij / m_i, with F_ij = -F_ji when `antisymmetric`."
     messages_are = "force"
@@ -274,7 +274,7 @@ class NewtonNetwork(MessagePassing):
 
     def forward(self, x, edge_index, reverse=None) -> Float[Tensor, "body axis"]: return self.predict(x, edge_index, reverse).acceleration
 
-# %% ../nbs/01_models.ipynb #0426dc0c
+# %% ../nbs/01_models.ipynb #4db5b314
 class FlatHGN(MessagePassing):
     "Hamiltonian graph network: H = sum_i H_self(v_i) + sum_edges H_pair(v_i, v_j), a = -dH/dq / m (paper, A.4)."
     messages_are = "energy"
@@ -317,7 +317,7 @@ class FlatHGN(MessagePassing):
 
     def forward(self, x, edge_index, reverse=None) -> Float[Tensor, "body axis"]: return self.predict(x, edge_index).acceleration
 
-# %% ../nbs/01_models.ipynb #e7af783a
+# %% ../nbs/01_models.ipynb #cd839a31
 @dataclass(frozen=True)
 class Bias:
     "One inductive bias: how the network is built and what its penalty weighs."
@@ -341,7 +341,7 @@ MODELS: dict[str, Bias] = {
     "flat_hgn": Bias("messages are energies", FlatHGN, 1e-6, 1e-6),
 }
 
-# %% ../nbs/01_models.ipynb #a9841081
+# %% ../nbs/01_models.ipynb #1f87e1c9
 def make_model(
     name: str,  # a key of MODELS
     dim: int = 2,  # axes of space
@@ -358,12 +358,12 @@ def make_model(
     model.name = name
     return model
 
-# %% ../nbs/01_models.ipynb #77cae96d
+# %% ../nbs/01_models.ipynb #1162b1ed
 def parameter_count(model: nn.Module) -> int:
     "Trainable numbers in a model."
     return sum(p.numel() for p in model.parameters())
 
-# %% ../nbs/01_models.ipynb #54bfc775
+# %% ../nbs/01_models.ipynb #931f55de
 def accelerations(
     model: nn.Module,
     position: Float[np.ndarray, "graph body axis"],

@@ -285,15 +285,16 @@ def processes(data, tmp_path_factory):
     mine, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (24, 200))  # tqdm shows no bar where there is no width
     small = ["--steps", "1500", *SMALL]
+    with open(home / "err.txt", "w") as log:
+        whole = subprocess.Popen([*command, "discover", "spring", "--budget", "tiny", "--out", "whole"], stderr=log, **options)
     train = subprocess.Popen([*command, "train", str(data), "--out", "train", *small], stderr=subprocess.PIPE, **options)
-    stop = subprocess.Popen([*command, "discover", "spring", "--budget", "tiny", "--out", "stop", *small], stderr=theirs, **options)
+    stop = subprocess.Popen([*command, "discover", str(data), "--budget", "tiny", "--out", "stop", *small], stderr=theirs, **options)
     os.close(theirs)
     err = {"train": press_when(train, train.stderr.fileno(), rb" [1-9]\d*/1500"), "stop": press_when(stop, mine, rb" [1-9]\d*/1500")}
     os.close(mine)
     found = {name: (p.wait(60), p.stdout.read().decode(), err[name]) for name, p in (("train", train), ("stop", stop))}
-    whole = subprocess.run([*command, "discover", "spring", "--budget", "tiny", "--out", "whole"], stderr=subprocess.PIPE, **options)
-    found["whole"] = whole.returncode, whole.stdout.decode(), whole.stderr.decode()
-    for process in (train, stop): process.stdout.close()
+    found["whole"] = whole.wait(120), whole.stdout.read().decode(), (home / "err.txt").read_text()
+    for process in (train, stop, whole): process.stdout.close()
     train.stderr.close()
     return home, found
 
@@ -351,9 +352,9 @@ def test_control_c_in_discover_says_what_was_kept(processes):
     assert "training stopped at step" in said and "--resume" in said
 
 
-def test_an_interrupted_discover_goes_on(processes, run, brief):
+def test_an_interrupted_discover_goes_on(processes, run, brief, data):
     home, _ = processes
     reached = int(Run.load(home / "stop" / "run").history["step"].iloc[-1])
-    code, out, _ = run("discover", "spring", "--budget", "tiny", "--out", home / "stop", "--resume", "--steps", 1500, *SMALL)
+    code, out, _ = run("discover", data, "--budget", "tiny", "--engine", brief, "--out", home / "stop", "--resume", "--steps", 1500, *SMALL)
     history = Run.load(home / "stop" / "run").history
     assert code == 0 and "found" in out and reached in set(history["step"]) and history["step"].iloc[-1] == 1500

@@ -69,39 +69,61 @@ def test_every_model_with_every_loss_goes_the_whole_way(model, loss, springs, br
 
 
 def test_three_dimensions(springs3, brief):
-    for model in ("newton", "bottleneck"):
-        s = tiny(springs3, model=model, engine=brief).summary
-        assert_complete(s)
-        assert (s["dim"], s["bodies"]) == (3, 3)
+    s = tiny(springs3, engine=brief).summary
+    assert_complete(s)
+    assert (s["dim"], s["bodies"]) == (3, 3)
+
+
+def own(bodies, turn=0.0, topology="all"):
+    "Arrays of a user: forces 2 r - 1 along the displacement, or turned away from it; nothing needs to be simulated."
+    rng = np.random.default_rng(bodies)
+    x, v = rng.normal(size=(2, 8, 8, bodies, 2)) * 2
+    d = x[:, :, None] - x[:, :, :, None]  # receiver, sender, axis
+    r = np.linalg.norm(d, axis=-1, keepdims=True) + np.eye(bodies)[..., None]
+    near = np.abs(np.subtract.outer(*2 * [np.arange(bodies)])) == 1 if topology == "chain" else np.ones((bodies, bodies), bool)
+    c, s = np.cos(turn), np.sin(turn)
+    a = ((2 * r - 1) * d / r * near[..., None]).sum(3) @ np.array([[c, s], [-s, c]])
+    return Trajectories.from_arrays(x, v, a, dt=0.1, topology=topology)
 
 
 def test_eight_bodies(brief):
-    data = simulate("spring", simulations=8, bodies=8, frames=8)
-    own = Trajectories.from_arrays(data.position, data.velocity, data.acceleration, mass=data.mass, charge=data.charge, dt=data.dt)
-    found = tiny(own, engine=brief)  # as a user's, so that 16 bodies are not simulated
+    found = tiny(own(8), engine=brief)
     assert_complete(found.summary)
-    assert found.summary["bodies"] == 8 and found.summary["error"]["symbolic"]["mae"] < 1e-3
+    assert found.summary["bodies"] == 8 and found.summary["error"]["symbolic"]["mae"] < 1e-3 and not found.summary["component_wise"]
 
 
 def test_a_chain(brief):
-    found = tiny(simulate("string", simulations=8, bodies=3, frames=8), engine=brief)
+    found = tiny(own(4, topology="chain"), engine=brief)
     assert_complete(found.summary)
-    assert "mae_other_bodies" in found.summary["error"]["symbolic"] and len(found.messages) % 4 == 0  # 4 edges, not 6
-
-
-def test_a_system_is_simulated_as_asked(brief, tmp_path):
-    s = tiny("spring", bodies=2, seed=2, engine=brief, out=tmp_path / "out").summary
-    assert_complete(s)
-    data = Trajectories.load(tmp_path / "out" / "data.nc")
-    assert (data.system, data.bodies, data.dim, data.simulations, data.frames) == ("spring", 2, 2, 24, 10)
-    assert (s["system"], s["bodies"], s["dim"], s["seed"]) == ("spring", 2, 2, 2)
-    assert data.data.attrs["seed"] == 2 and Run.load(tmp_path / "out" / "run").config.seed == 2
+    assert len(found.messages) % 6 == 0 and found.summary["error"]["symbolic"]["mae"] < 1e-3
 
 
 def test_forces_that_are_not_central_are_searched_component_by_component(brief):
-    found = tiny(simulate("damped", simulations=12, bodies=2, frames=10), model="bottleneck", engine=brief)
+    found = tiny(own(2, turn=1.0), model="bottleneck", engine=brief, steps=300, lr=1e-2)
     assert_complete(found.summary)
-    assert found.summary["true_law"] == "2*r - 1.98"
+    assert found.summary["component_wise"] and "each component was searched" in report(found.summary)
+
+
+def test_drag_is_no_pair_force_but_goes_the_whole_way(brief):
+    s = tiny(simulate("damped", simulations=12, bodies=2, frames=10, every=5), engine=brief).summary
+    assert_complete(s)
+    assert s["true_law"] == "2*r - 1.98"
+
+
+@pytest.fixture(scope="module")
+def asked(tmp_path_factory):
+    "A discovery that simulated what it was asked for."
+    folder = tmp_path_factory.mktemp("asked") / "out"
+    return tiny("spring", bodies=2, seed=2, out=folder).summary, folder
+
+
+def test_a_system_is_simulated_as_asked(asked):
+    s, folder = asked
+    assert_complete(s)
+    data = Trajectories.load(folder / "data.nc")
+    assert (data.system, data.bodies, data.dim, data.simulations, data.frames) == ("spring", 2, 2, 24, 10)
+    assert (s["system"], s["bodies"], s["dim"], s["seed"]) == ("spring", 2, 2, 2)
+    assert data.data.attrs["seed"] == 2 and Run.load(folder / "run").config.seed == 2
 
 
 def test_a_users_own_arrays_have_no_truth(measured, brief, tmp_path):
@@ -165,11 +187,10 @@ def test_the_seed_fixes_the_discovery(springs, brief):
 
 @pytest.mark.xfail(strict=True, reason="discover.obtain takes DIR/data.nc whatever system, bodies and dim were asked for")
 @pytest.mark.parametrize("change", [dict(source="r1"), dict(bodies=3), dict(dim=3)], ids=str)
-def test_resume_with_other_data_is_refused(change, brief, tmp_path):
-    tiny("spring", engine=brief, out=tmp_path / "out")
-    before = (tmp_path / "out" / "discovery.json").read_bytes()
-    with pytest.raises(UserError): tiny(**{"source": "spring", "engine": brief, "out": tmp_path / "out", "resume": True, **change})
-    assert (tmp_path / "out" / "discovery.json").read_bytes() == before
+def test_resume_with_other_data_is_refused(change, asked):
+    before = (asked[1] / "discovery.json").read_bytes()
+    with pytest.raises(UserError): tiny(**{"source": "spring", "bodies": 2, "seed": 2, "out": asked[1], "resume": True, **change})
+    assert (asked[1] / "discovery.json").read_bytes() == before
 
 
 def test_resume_with_other_settings_is_refused(kept, springs):
@@ -218,9 +239,8 @@ def test_a_folder_that_cannot_be_written_stops_before_the_work(springs, tmp_path
     assert said == []
 
 
-@pytest.mark.xfail(strict=True, reason="distill.pysr looks for Julia only after simulation and training")
 def test_without_julia_pysr_stops_before_the_work(springs, tmp_path, monkeypatch):
-    monkeypatch.setattr("symbolic_gn.distill.find_julia", lambda: None)
+    for room in ("distill", "discover"): monkeypatch.setattr(f"symbolic_gn.{room}.find_julia", lambda: None)
     said = []
     with pytest.raises(UserError, match="needs Julia"): tiny(springs, engine="pysr", out=tmp_path / "out", say=said.append)
     assert said == [] and not (tmp_path / "out").exists()
@@ -339,3 +359,13 @@ def test_a_row_is_flat_and_says_all(kept):
 def test_a_real_cell_runs_on_one_thread(brief):
     row = D.run_cell(dict(system="spring", model="newton", loss="mae", seed=0, engine=brief), "tiny")
     assert row["error"] == "" and row["engine"] == brief and np.isfinite(row["neural_mae"])
+
+
+def test_a_pivot_shows_models_and_systems_in_their_order():
+    rows = pd.DataFrame([dict(system=s, model=m, loss=x, recovered=m == "newton", seconds_total=len(m), proposed=p, error=e) for s, m, x, p, e in (
+        ("charge", "newton", "mae", True, np.nan), ("spring", "newton", "mae", "True", ""), ("spring", "l1", "mae", False, ""),
+        ("charge", "l1", "mae", False, "UserError: no"), ("spring", "l1", "mse", None, ""))])
+    table = D.pivot(rows, D.mark, loss="mae")
+    assert table.to_dict("split") == dict(index=["l1", "newton"], columns=["spring", "charge"], data=[["no", "failed"], ["messages", "messages"]])
+    assert D.mark(rows.assign(proposed=False).iloc[1]) == "with data"
+    assert D.pivot(rows, "seconds_total", columns="loss").loc["l1"].tolist() == [2, 2]

@@ -214,7 +214,7 @@ def test_hamiltonian_force_is_minus_the_gradient_of_the_pair_energies(seed, coor
     model.scale.fill_(2.5)
     expand, M.expand = M.expand, lambda y, compress: torch.sinh(y) if compress else y  # float64, for the differences
     try:
-        push, step = model.pair_force(x, edges), 1e-6
+        push, step = model.pair_force(x, edges).detach(), 1e-6
         for k in range(12):
             j, i = edges[:, k]
             both = (edges == torch.tensor([[i], [j]])).all(0) | (edges == torch.tensor([[j], [i]])).all(0)
@@ -222,7 +222,7 @@ def test_hamiltonian_force_is_minus_the_gradient_of_the_pair_energies(seed, coor
                 there, back = x.clone(), x.clone()
                 there[i, axis] += step
                 back[i, axis] -= step
-                slope = (model.messages(there, edges)[both].sum() - model.messages(back, edges)[both].sum()) / (2 * step)
+                slope = (model.messages(there, edges)[both].sum() - model.messages(back, edges)[both].sum()).detach() / (2 * step)
                 assert float(push[k, axis]) == pytest.approx(-float(slope), rel=1e-5, abs=1e-6)
     finally:
         M.expand = expand
@@ -324,7 +324,7 @@ def test_kl_draws_have_the_spread_that_was_promised():
     update, model.update_nodes = model.update_nodes, lambda x, e, edges: (drawn.append(e.detach()), update(x, e, edges))[1]
     for _ in range(2000): model.predict(x, edges)
     drawn = torch.stack(drawn)
-    spread = (logvar / 2).exp()
+    mean, spread = mean.detach(), (logvar / 2).exp().detach()
     assert float(((drawn.mean(0) - mean) / spread).abs().max()) < 0.15
     assert float((drawn.std(0) / spread - 1).abs().max()) < 0.15
 
