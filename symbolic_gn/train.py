@@ -9,7 +9,7 @@ __all__ = ['LOSSES', 'POSITIVE', 'NOT_NEGATIVE', 'PRECISIONS', 'SCHEDULES', 'dat
            'save_checkpoint', 'load_checkpoint', 'validate', 'describe', 'Trainer', 'prepare', 'fit', 'make_config',
            'train_loop', 'look', 'restore']
 
-# %% ../nbs/02_train.ipynb #b56d8939
+# %% ../nbs/02_train.ipynb #46ac6e79
 import contextlib
 import dataclasses
 import io
@@ -34,14 +34,14 @@ from .errors import UserError, choose, write_atomic
 from .models import (MODELS, PAPER, SETTINGS, Prediction, batch_edges, keep_strongest, make_model, nodes,
                                 prune_count, reverse_edges)
 
-# %% ../nbs/02_train.ipynb #0e03aa98
+# %% ../nbs/02_train.ipynb #eb196d8f
 LOSSES: dict[str, Callable[[Tensor], Tensor]] = {  # of the error, element by element
     "mae": torch.abs,
     "mse": torch.square,
     "huber": lambda e: nn.functional.huber_loss(e, torch.zeros_like(e), reduction="none"),
 }
 
-# %% ../nbs/02_train.ipynb #6dbca164
+# %% ../nbs/02_train.ipynb #d472b875
 def data_loss(
     prediction: Float[Tensor, "body axis"],
     truth: Float[Tensor, "body axis"],
@@ -54,7 +54,7 @@ def data_loss(
     error = torch.asinh(p) - torch.asinh(y) if compress else p - y
     return choose("loss", loss, LOSSES)(error).sum(-1).mean()
 
-# %% ../nbs/02_train.ipynb #fd474a1f
+# %% ../nbs/02_train.ipynb #3f9d3f39
 def shared_tensor(array: np.ndarray, device: str | torch.device = "cpu") -> Tensor:
     "A float32 tensor over an array's own memory; training only reads it, so a read-only array is welcome."
     with warnings.catch_warnings():
@@ -82,7 +82,7 @@ class Snapshots:
         x = nodes(self.position[s, t], self.velocity[s, t], self.mass[s], self.charge[s])
         return x, self.acceleration[s, t].reshape(len(x), -1)
 
-# %% ../nbs/02_train.ipynb #3f8ce554
+# %% ../nbs/02_train.ipynb #883d68cf
 def split_simulations(
     simulations: int,  # how many there are
     seed: int = 0,
@@ -94,7 +94,7 @@ def split_simulations(
     v, t = (max(1, round(f * simulations)) for f in fractions)
     return np.sort(order[v + t:]), np.sort(order[:v]), np.sort(order[v:v + t])
 
-# %% ../nbs/02_train.ipynb #b7f97ee9
+# %% ../nbs/02_train.ipynb #a1404588
 def translate(
     x: Float[Tensor, "rows feature"],
     bodies: int,  # per graph
@@ -105,7 +105,7 @@ def translate(
     shift = width * torch.randn(len(x) // bodies, 1, dim, device=x.device)
     return torch.cat([(x[:, :dim].reshape(-1, bodies, dim) + shift).reshape(-1, dim), x[:, dim:]], -1)
 
-# %% ../nbs/02_train.ipynb #54a2553c
+# %% ../nbs/02_train.ipynb #79ca2300
 @dataclass(frozen=True)
 class Config:
     "All settings of a training run; `paper_config` gives the original's."
@@ -129,7 +129,7 @@ class Config:
     precision: str = "auto"  # "auto", "32-true" or "bf16-mixed"
     device: str = "auto"  # as lightning-fabric names it: "auto", "cpu", "cuda", "mps"
 
-# %% ../nbs/02_train.ipynb #a84a2fe2
+# %% ../nbs/02_train.ipynb #4049565f
 def paper_config(
     model: str = "l1",
     bodies: int = 4,  # sets the batch: 64 graphs for 4 bodies, 16 for 8
@@ -143,7 +143,7 @@ def paper_config(
                    penalty=choose("model", model, MODELS).paper_penalty, precision="32-true")
     return Config(model=model, **{**default, **settings})
 
-# %% ../nbs/02_train.ipynb #44fec9cd
+# %% ../nbs/02_train.ipynb #2cc64c3a
 POSITIVE = ("steps", "batch", "lr")
 NOT_NEGATIVE = ("weight_decay", "clip", "decoder", "correction", "augment", "seed")
 PRECISIONS = ("auto", "32-true", "bf16-mixed")
@@ -160,7 +160,7 @@ def check_config(config: Config) -> Config:
         if key in config.architecture: choose(key, config.architecture[key], options)
     return config
 
-# %% ../nbs/02_train.ipynb #d3f8ba3c
+# %% ../nbs/02_train.ipynb #85b5d844
 def onecycle(optimizer: torch.optim.Optimizer, config: Config):
     "Up in the first fifth and down to nothing: PyTorch's OneCycleLR (the paper's has pct_start 0.3 and final_div_factor 1e5)."
     paper = not config.compress_loss
@@ -174,7 +174,7 @@ def cosine(optimizer: torch.optim.Optimizer, config: Config):
 
 SCHEDULES = {"onecycle": onecycle, "cosine": cosine}
 
-# %% ../nbs/02_train.ipynb #39afd088
+# %% ../nbs/02_train.ipynb #f435921b
 def objective(
     prediction: Prediction,
     truth: Float[Tensor, "body axis"],
@@ -192,14 +192,14 @@ def objective(
     if config.correction and prediction.correction is not None: loss = loss + config.correction * prediction.correction.abs().mean()
     return loss
 
-# %% ../nbs/02_train.ipynb #c10b4890
+# %% ../nbs/02_train.ipynb #4ac3628c
 def bf16_is_native(device: str = "cpu") -> bool:
     "Does this device multiply bfloat16 matrices in hardware?"
     if device == "cuda": return torch.cuda.is_bf16_supported(including_emulation=False)
     capabilities = getattr(torch.cpu, "get_capabilities", dict)()
     return device == "cpu" and any(capabilities.get(k, False) for k in ("avx512_bf16", "amx_bf16", "bf16"))
 
-# %% ../nbs/02_train.ipynb #5aed4c6a
+# %% ../nbs/02_train.ipynb #f3d23e8d
 @dataclass
 class Run:
     "A trained model with what it was trained on and how."
@@ -228,7 +228,7 @@ class Run:
         shown = ", ".join(f"{k} {last[k]:.4g}" for k in ("step", "mae", "r2", "seconds") if k in last)
         return f"Run({self.config.model} on {self.data.get('system')}, {self.config.loss}: {shown}{'' if self.finished else ', unfinished'})"
 
-# %% ../nbs/02_train.ipynb #ac9edbaf
+# %% ../nbs/02_train.ipynb #2a3fb9c5
 def read_json(path: Path) -> dict:
     "A JSON object from a file; UserError when there is none."
     try: stored = json.loads(path.read_text())
@@ -254,7 +254,7 @@ def build(config: Config, dim: int) -> nn.Module:
     "The untrained model of a config."
     return make_model(config.model, dim, **config.architecture)
 
-# %% ../nbs/02_train.ipynb #1526924c
+# %% ../nbs/02_train.ipynb #59036b3d
 def save_run(run: Run) -> Run:
     "Write config, weights and history of a run into its folder."
     from safetensors.torch import save
@@ -273,7 +273,7 @@ def versions(names: tuple[str, ...] = ("symbolic_gn", "torch", "torch_geometric"
         with contextlib.suppress(PackageNotFoundError): found[name] = version(name)
     return found
 
-# %% ../nbs/02_train.ipynb #e48cf85f
+# %% ../nbs/02_train.ipynb #0f0e2506
 def save_checkpoint(folder: Path, config: Config, data: dict, step: int, model, optimizer, schedule, history: list[dict], seconds: float) -> None:
     "Everything that training changes, in one atomic file."
     state = {"config": dataclasses.asdict(config), "data": data, "step": step, "model": model.state_dict(), "optimizer": optimizer.state_dict(),
@@ -296,7 +296,7 @@ def load_checkpoint(folder: Path, config: Config, data: dict) -> dict | None:
         if mine[key] != stored.get(key): raise UserError(f"{path} was made with {key} = {stored.get(key)!r}, not {mine[key]!r}; use the same settings or another folder")
     return state
 
-# %% ../nbs/02_train.ipynb #dd45c240
+# %% ../nbs/02_train.ipynb #34de17ec
 @torch.no_grad()
 def validate(
     model: nn.Module,
@@ -310,7 +310,7 @@ def validate(
     model.train(was)
     return {"mae": float((a - y).abs().mean()), "r2": float(1 - (a - y).square().sum() / (y - y.mean(0)).square().sum())}
 
-# %% ../nbs/02_train.ipynb #91437f1a
+# %% ../nbs/02_train.ipynb #a8a5c513
 def describe(trajectories) -> dict:
     "What a run remembers of its data: enough to tell other data from it."
     keys = ("system", "simulations", "frames", "bodies", "dim", "dt")
@@ -355,7 +355,7 @@ class Trainer:
         keep = prune_count(progress, self.components, self.train.dim, self.config.prune_end)
         if keep < int(self.raw.active.sum()): keep_strongest(self.raw, messages.std(0), keep)
 
-# %% ../nbs/02_train.ipynb #e0c02fe5
+# %% ../nbs/02_train.ipynb #cca39c2a
 def prepare(config: Config, trajectories) -> Trainer:
     "Seed, model, optimiser and data for a config, on its device."
     from lightning_fabric import Fabric
@@ -374,7 +374,7 @@ def prepare(config: Config, trajectories) -> Trainer:
     data = [Snapshots(trajectories, part, fabric.device) for part in (train, validation)]
     return Trainer(fabric, config, model, optimizer, schedule, *data)
 
-# %% ../nbs/02_train.ipynb #85b5deed
+# %% ../nbs/02_train.ipynb #10012e5d
 def fit(
     trajectories,  # simulate.Trajectories
     model: str | Config = "newton",  # a key of MODELS, or a whole Config
@@ -407,7 +407,7 @@ def make_config(model: str, **settings) -> Config:
     for key in settings: choose("setting", key, [f.name for f in dataclasses.fields(Config)])
     return Config(model=model, **settings)
 
-# %% ../nbs/02_train.ipynb #9883c113
+# %% ../nbs/02_train.ipynb #56de748f
 def train_loop(trainer: Trainer, state: dict | None, folder: Path | None, data: dict, time_limit, checkpoint_every, looks, watch, progress) -> tuple[list[dict], int]:
     "Steps from `state` to the end, or to a limit; the history and the number of steps taken."
     from tqdm.auto import tqdm
