@@ -5,13 +5,10 @@
 # %% auto #0
 __all__ = ['BUDGETS', 'FOUR', 'KEYS', 'Budget', 'Discovery', 'verdict', 'law_summary', 'judge', 'from_messages', 'errors',
            'drifts', 'stage', 'training_config', 'obtain', 'as_forces', 'require_engine', 'discover', 'check',
-           'machine', 'report', 'save_discovery', 'plain_figures', 'grid', 'row_of', 'run_cell', 'tables', 'pivot',
-           'mark']
+           'machine', 'report', 'save_discovery', 'grid', 'row_of', 'run_cell', 'tables', 'pivot', 'mark']
 
-# %% ../nbs/05_conclusions.ipynb #3df3417f
-import csv
+# %% ../nbs/05_conclusions.ipynb #c4d8e0a3
 import dataclasses
-import io
 import json
 import os
 import time
@@ -22,7 +19,7 @@ from typing import Callable, Iterable
 
 import numpy as np
 import pandas as pd
-import sympy as sp
+from matplotlib.figure import Figure
 
 from . import analyze
 from .distill import Distillation, Front, Law, distill, engines, equivalent, find_julia, rounded
@@ -31,7 +28,7 @@ from .models import MODELS
 from .simulate import SYSTEMS, Trajectories, get_system, simulate
 from .train import LOSSES, Config, Run, check_config, fit, paper_config, split_simulations, versions
 
-# %% ../nbs/05_conclusions.ipynb #56f34993
+# %% ../nbs/05_conclusions.ipynb #f4fac6ba
 @dataclass(frozen=True)
 class Budget:
     "How much data, how many steps, and how much of it is looked at."
@@ -50,7 +47,7 @@ BUDGETS = {
     "paper": Budget(10_000, 100, 5, {"": 1_000_000}, 1000),
 }
 
-# %% ../nbs/05_conclusions.ipynb #eedcb7fe
+# %% ../nbs/05_conclusions.ipynb #338fe36a
 @dataclass
 class Discovery:
     "What `discover` found, with everything needed to judge it."
@@ -72,7 +69,7 @@ class Discovery:
 
     def _repr_markdown_(self) -> str: return report(self.summary)
 
-# %% ../nbs/05_conclusions.ipynb #078d6908
+# %% ../nbs/05_conclusions.ipynb #8c47cc01
 def verdict(summary: dict) -> str:
     "The law found above the true one, and whether they agree."
     found, true = summary["law"]["text"], summary["true_law"]
@@ -81,7 +78,7 @@ def verdict(summary: dict) -> str:
     word = f"recovered ({summary['recovered_by']})" if summary["recovered"] else "not recovered"
     return "\n".join(lines + [f"true   force = {true}", word])
 
-# %% ../nbs/05_conclusions.ipynb #19c10231
+# %% ../nbs/05_conclusions.ipynb #53bdf8da
 def law_summary(law: Law) -> dict:
     "A law as plain JSON values."
     constants = {name: [float(v), None if np.isnan(e) else float(e)] for name, (v, e) in law.constants.items()}
@@ -95,7 +92,7 @@ def judge(law: Law, system: str, data: Trajectories) -> dict:
     answer = equivalent(law if law.mixing else law.force(), true, data=data)
     return dict(true_law=str(true), recovered=bool(answer.recovered), recovered_by=answer.by, freedom=answer.freedom)
 
-# %% ../nbs/05_conclusions.ipynb #1d39a136
+# %% ../nbs/05_conclusions.ipynb #feb74260
 def from_messages(found: Distillation, system: str, data: Trajectories) -> dict:
     "The formula that the messages alone propose, and whether it is the true law up to receiver-only factors, within 10 %."
     if found.component_wise or not len(found.proposals[0].table): return dict(text=None, recovered=None)
@@ -104,7 +101,7 @@ def from_messages(found: Distillation, system: str, data: Trajectories) -> dict:
     same = None if true is None else bool(equivalent(law, true, data=data, tolerance=0.1, freedom="receiver-only factor"))
     return dict(text=str(rounded(law, 3)), recovered=same)
 
-# %% ../nbs/05_conclusions.ipynb #4aa0c61f
+# %% ../nbs/05_conclusions.ipynb #fced5625
 def errors(neural, law: Law, sets: dict[str, Trajectories]) -> dict:
     "Mean absolute error of network and law on each set of trajectories."
     return {who: {key: analyze.mae(source, data, snapshots=1000) for key, data in sets.items()} for who, source in (("neural", neural), ("symbolic", law))}
@@ -115,7 +112,7 @@ def drifts(neural, law: Law, data: Trajectories, simulations: int = 10, frames: 
     final = analyze.compare(data, dict(neural=neural, symbolic=law), simulations=simulations, frames=frames, substeps=2).final
     return {who: float(v) if np.isfinite(v := final.loc[who, "energy_drift"]) else None for who in ("neural", "symbolic")}
 
-# %% ../nbs/05_conclusions.ipynb #36aa44d7
+# %% ../nbs/05_conclusions.ipynb #39845711
 @contextmanager
 def stage(name: str, seconds: dict, say: Callable[[str], None]):
     "Time a stage and say when it begins and ends."
@@ -135,7 +132,7 @@ def training_config(model: str, budget: str, loss: str, bodies: int, seed: int, 
     base = paper_config(model, bodies) if budget == "paper" else Config(model, steps=plan.steps_for(model), **plan.settings)
     return check_config(dataclasses.replace(base, loss=loss, seed=seed, **settings))
 
-# %% ../nbs/05_conclusions.ipynb #d74f98f0
+# %% ../nbs/05_conclusions.ipynb #c71a4983
 def obtain(source, budget: Budget, dim: int, bodies: int, seed: int, folder: Path | None, resume: bool) -> Trajectories:
     "Trajectories from a system's name, a file, or as given; kept in `folder`."
     if isinstance(source, Trajectories): return source
@@ -151,7 +148,7 @@ def as_forces(messages: analyze.Messages) -> analyze.Messages:
     "A Hamiltonian network's messages are read as the forces its energies imply."
     return dataclasses.replace(messages, messages_are="force") if messages.messages_are == "energy" else messages
 
-# %% ../nbs/05_conclusions.ipynb #3246d190
+# %% ../nbs/05_conclusions.ipynb #dc6649c1
 def require_engine(engine: str) -> str:
     "The engine's name; UserError before any work is done when it cannot run here."
     import importlib.util
@@ -160,7 +157,7 @@ def require_engine(engine: str) -> str:
     if engine == "operon" and importlib.util.find_spec("pyoperon") is None: raise UserError("engine 'operon' needs pyoperon, which has no wheel for this machine; take engine 'pysr'")
     return engine
 
-# %% ../nbs/05_conclusions.ipynb #7db1f0aa
+# %% ../nbs/05_conclusions.ipynb #1ecdbd82
 def discover(
     source: str | Path | Trajectories,  # a system's name, a .nc file, or trajectories
     *,
@@ -206,7 +203,7 @@ def discover(
     if folder: save_discovery(discovery, test, folder)
     return discovery
 
-# %% ../nbs/05_conclusions.ipynb #586815ad
+# %% ../nbs/05_conclusions.ipynb #e523a627
 def check(run: Run, law: Law, data: Trajectories, test: Trajectories, plan: Budget, seed: int) -> dict:
     "Errors on test data and on twice as many bodies, and the energy drift of rollouts."
     sets = dict(mae=test)
@@ -222,7 +219,7 @@ def machine() -> str:
     import torch
     return torch.cuda.get_device_name() if torch.cuda.is_available() else f"{platform.machine()} CPU, {os.cpu_count()} cores"
 
-# %% ../nbs/05_conclusions.ipynb #16dfdc17
+# %% ../nbs/05_conclusions.ipynb #b0169891
 def report(summary: dict) -> str:
     "A discovery as a page of Markdown."
     s, law = summary, summary["law"]
@@ -245,24 +242,15 @@ def save_discovery(discovery: Discovery, test: Trajectories, folder: Path) -> No
     write_atomic(folder / "law.json", discovery.law.to_json())
     write_atomic(folder / "front.csv", discovery.front.table.to_csv(index=False))
     analyze.save_figures(discovery.messages, folder / "figures")
-    with plain_figures():
-        compared = analyze.compare(test, dict(network=discovery.run.model, law=discovery.law), simulations=5, frames=50, substeps=2)
-        analyze.save_figure(analyze.compare_plot(compared), folder / "figures" / "rollout.png")
-        analyze.save_figure(discovery.front.plot().figure, folder / "figures" / "front.png")
+    compared = analyze.compare(test, dict(network=discovery.run.model, law=discovery.law), simulations=5, frames=50, substeps=2)
+    analyze.save_figure(analyze.compare_plot(compared), folder / "figures" / "rollout.png")
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    discovery.front.plot(ax=figure.subplots())
+    analyze.save_figure(figure, folder / "figures" / "front.png")
     write_atomic(folder / "report.md", report(s) + "".join(f"\n![{p.stem}](figures/{p.name})\n" for p in sorted((folder / "figures").glob("*.png"))))
     write_atomic(folder / "discovery.json", json.dumps(s, indent=1))
 
-
-@contextmanager
-def plain_figures():
-    "Draw without a screen and leave no figure open."
-    import matplotlib.pyplot as plt
-    with plt.ioff():
-        before = set(plt.get_fignums())
-        yield
-        for number in set(plt.get_fignums()) - before: plt.close(number)
-
-# %% ../nbs/05_conclusions.ipynb #8b214998
+# %% ../nbs/05_conclusions.ipynb #dd5ccbdd
 FOUR = ("spring", "r1", "r2", "charge")  # the systems of the fork and of the reproductions, 4 bodies in 2-D
 
 def grid() -> list[dict]:
@@ -273,7 +261,7 @@ def grid() -> list[dict]:
     cells += [dict(system=s, model=m, loss="mae", seed=0) for m in models for s in FOUR]
     return cells + [dict(system="spring", model=m, loss=loss, seed=0) for m in models for loss in LOSSES if loss != "mae"]
 
-# %% ../nbs/05_conclusions.ipynb #5dfe4be5
+# %% ../nbs/05_conclusions.ipynb #56cc0dbb
 KEYS = ["system", "model", "loss", "seed", "budget"]  # what tells one row from another
 
 def row_of(summary: dict) -> dict:
@@ -293,7 +281,7 @@ def run_cell(cell: dict, budget: str) -> dict:
     try: return row_of(discover(**{"source" if k == "system" else k: v for k, v in cell.items()}, budget=budget, progress=False).summary)
     except Exception as error: return dict(cell, budget=budget, recovered=False, error=f"{type(error).__name__}: {error}".splitlines()[0])
 
-# %% ../nbs/05_conclusions.ipynb #22ae14c0
+# %% ../nbs/05_conclusions.ipynb #399edfcd
 def tables(
     out: str | Path,  # CSV to add to
     cells: Iterable[dict] | None = None,  # default: `grid()`
@@ -316,7 +304,7 @@ def tables(
         write_atomic(out, pd.DataFrame(rows).to_csv(index=False))
     return pd.DataFrame(rows)
 
-# %% ../nbs/05_conclusions.ipynb #87da1986
+# %% ../nbs/05_conclusions.ipynb #3ede0129
 def pivot(
     laws: pd.DataFrame,  # rows of `tables`
     value: str | Callable[[pd.Series], object],  # a column, or a function of a row
