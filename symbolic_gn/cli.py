@@ -4,11 +4,13 @@
 
 # %% auto #0
 __all__ = ['app', 'Seed', 'Resume', 'Engine', 'Setting', 'given', 'systems_command', 'simulate_command', 'train_command',
-           'data_of', 'analyze_command', 'distill_command', 'discover_command', 'tables_command', 'main', 'complain']
+           'data_of', 'analyze_command', 'distill_command', 'told', 'discover_command', 'tables_command', 'main',
+           'complain']
 
 # %% ../nbs/06_cli.ipynb #6edef29a
 import json
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -68,6 +70,7 @@ def train_command(data: Path, out: Annotated[Path, typer.Option(help="Folder of 
     watch = SpreadHistory(trajectories.select(simulations=slice(20)))
     run = fit(trajectories, config, out=out, resume=resume, time_limit=time_limit, watch=watch)
     print(f"{out}: {run!r}" + ("" if run.finished else "; go on with --resume"))
+    if not run.finished and time_limit is None: raise typer.Exit(130)
 
 
 def data_of(run, data: Optional[Path]):
@@ -107,6 +110,13 @@ def distill_command(run: Path, engine: Engine = "operon", data: Annotated[Option
     print(found.front, verdict(dict(law=law_summary(found.law), **judge(found.law, trajectories.system, trajectories))), sep="\n\n")
 
 # %% ../nbs/06_cli.ipynb #f6b609ce
+@contextmanager
+def told():
+    "Say what an interruption has left, and leave with code 130."
+    try: yield
+    except KeyboardInterrupt as stop: raise typer.Exit(complain(str(stop) or "interrupted", 130)) from None
+
+
 @app.command("discover")
 def discover_command(source: Annotated[str, typer.Argument(help="A system's name, or trajectories in a .nc file.")], model: str = "newton", engine: Engine = "operon",
                      loss: str = "mae", dim: int = 2, bodies: int = 4, seed: Seed = 0, budget: Annotated[str, typer.Option(help="quick, paper or tiny.")] = "quick",
@@ -115,8 +125,8 @@ def discover_command(source: Annotated[str, typer.Argument(help="A system's name
     "From a system or your own trajectories to the law."
     from symbolic_gn.discover import discover
     if resume and not out: raise UserError("--resume needs --out, the folder to go on from")
-    found = discover(source, model=model, engine=engine, loss=loss, dim=dim, bodies=bodies, seed=seed, budget=budget, out=out, resume=resume,
-                     progress=sys.stderr.isatty(), say=lambda line: print(line, file=sys.stderr), **given(steps=steps, device=device, pairs=settings))
+    with told(): found = discover(source, model=model, engine=engine, loss=loss, dim=dim, bodies=bodies, seed=seed, budget=budget, out=out, resume=resume,
+                                  progress=sys.stderr.isatty(), say=lambda line: print(line, file=sys.stderr), **given(steps=steps, device=device, pairs=settings))
     print(found)
     print(f"{found.summary['seconds']['total']:.0f} s" + (f", more in {out / 'report.md'}" if out else ", --out DIR keeps figures, network and report"))
 

@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['BUDGETS', 'FOUR', 'KEYS', 'Budget', 'Discovery', 'verdict', 'law_summary', 'judge', 'from_messages', 'errors',
-           'drifts', 'stage', 'training_config', 'obtain', 'as_forces', 'require_engine', 'discover', 'check',
-           'machine', 'report', 'save_discovery', 'grid', 'row_of', 'run_cell', 'tables', 'pivot', 'mark']
+           'drifts', 'stage', 'training_config', 'check_world', 'same_world', 'obtain', 'as_forces', 'require_engine',
+           'discover', 'check', 'machine', 'report', 'save_discovery', 'grid', 'row_of', 'run_cell', 'tables', 'pivot',
+           'mark']
 
 # %% ../nbs/05_conclusions.ipynb #c4d8e0a3
 import dataclasses
@@ -133,12 +134,25 @@ def training_config(model: str, budget: str, loss: str, bodies: int, seed: int, 
     return check_config(dataclasses.replace(base, loss=loss, seed=seed, **settings))
 
 # %% ../nbs/05_conclusions.ipynb #c71a4983
+def check_world(system: str, dim: int, bodies: int) -> None:
+    "UserError when no such system can be simulated."
+    get_system(system)
+    if dim not in (2, 3): raise UserError(f"dim is {dim}; choose 2 or 3")
+    if bodies < 2: raise UserError(f"bodies is {bodies}; give a whole number from 2 on")
+
+
+def same_world(data: Trajectories, path: Path, **asked) -> Trajectories:
+    "The data; UserError when it is not of the world that was asked for."
+    for key, value in asked.items():
+        if getattr(data, key) != value: raise UserError(f"{path} was made with {key} = {getattr(data, key)!r}, not {value!r}; use the same settings or another folder")
+    return data
+
+
 def obtain(source, budget: Budget, dim: int, bodies: int, seed: int, folder: Path | None, resume: bool) -> Trajectories:
-    "Trajectories from a system's name, a file, or as given; kept in `folder`."
+    "Trajectories as given, or of a system's name and then kept in `folder`."
     if isinstance(source, Trajectories): return source
-    if isinstance(source, Path) or str(source).endswith(".nc"): return Trajectories.load(source)
     kept = folder / "data.nc" if folder else None
-    if resume and kept and kept.exists(): return Trajectories.load(kept)
+    if resume and kept and kept.exists(): return same_world(Trajectories.load(kept), kept, system=source, dim=dim, bodies=bodies)
     data = simulate(source, simulations=budget.simulations, frames=budget.frames, every=budget.every, bodies=bodies, dim=dim, seed=seed)
     if kept: data.save(kept)
     return data
@@ -178,7 +192,8 @@ def discover(
     plan, folder, seconds = choose("budget", budget, BUDGETS), Path(out) if out else None, {}
     config = training_config(model, budget, loss, bodies, seed, settings)
     require_engine(engine)
-    if isinstance(source, str) and not source.endswith(".nc"): get_system(source)
+    if isinstance(source, Path) or str(source).endswith(".nc"): source = Trajectories.load(source)
+    if isinstance(source, str): check_world(source, dim, bodies)
     if folder: write_atomic(folder / ".writable", "").unlink()
     with stage("simulate", seconds, say):
         data = obtain(source, plan, dim, bodies, seed, folder, resume)

@@ -86,9 +86,13 @@ def compressed_edge(x_i: Float[Tensor, "edge feature"], x_j: Float[Tensor, "edge
     return torch.cat([d / r, r.log(), r, speed, x_i[:, dim:-1], x_i[:, -1:].log(), x_j[:, 2 * dim:-1], x_j[:, -1:].log()], -1)
 
 # %% ../nbs/01_models.ipynb #519e01ff
-def absolute_node(x: Float[Tensor, "body feature"], dim: int) -> Float[Tensor, "body input"]: return x
+def absolute_node(x: Float[Tensor, "body feature"], dim: int) -> Float[Tensor, "body input"]:
+    "The node vector as it is."
+    return x
 
-def relative_node(x: Float[Tensor, "body feature"], dim: int) -> Float[Tensor, "body input"]: return x[:, dim:]
+def relative_node(x: Float[Tensor, "body feature"], dim: int) -> Float[Tensor, "body input"]:
+    "The node vector without its position."
+    return x[:, dim:]
 
 def compressed_node(x: Float[Tensor, "body feature"], dim: int) -> Float[Tensor, "body input"]:
     "Velocity, properties, and the logarithm of the mass."

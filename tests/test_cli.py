@@ -172,7 +172,6 @@ def test_a_mistake_gets_one_line_and_writes_nothing(arguments, words, run, data,
 LATE = [["discover", "TEXT"], ["discover", "OUT/nowhere.nc"], ["discover", "spring", "--bodies", "1"], ["discover", "spring", "--dim", "4"]]
 
 
-@pytest.mark.xfail(strict=True, reason="discover makes DIR and begins before it has looked at the data's file, bodies and dim")
 @pytest.mark.parametrize("arguments", LATE, ids=" ".join)
 def test_a_mistake_in_the_data_is_told_before_anything_begins(arguments, run, tmp_path):
     (tmp_path / "text.nc").write_text("no trajectories")
@@ -242,7 +241,6 @@ def test_complaints_are_one_line(capsys):
     assert capsys.readouterr().err == "symbolic-gn: a b c\n"
 
 
-@pytest.mark.xfail(strict=True, reason="Typer turns KeyboardInterrupt into Exit(130) itself, so cli.main never shows its message")
 def test_an_interruption_is_told(run, monkeypatch):
     def stopped(*args, **options): raise KeyboardInterrupt("training stopped at step 3; go on with --resume")
     monkeypatch.setattr("symbolic_gn.discover.discover", stopped)
@@ -333,7 +331,6 @@ def test_control_c_in_training_keeps_the_run(processes, run, data):
     assert code == 0 and "step 1500" in out and Run.load(home / "train").finished
 
 
-@pytest.mark.xfail(strict=True, reason="cli.train_command ends with 0 after Ctrl-C")
 def test_control_c_in_training_has_its_code(processes): assert processes[1]["train"][0] == 130
 
 
@@ -346,7 +343,6 @@ def test_control_c_in_discover_keeps_the_run(processes):
     assert not (home / "stop" / "discovery.json").exists()
 
 
-@pytest.mark.xfail(strict=True, reason="Typer turns KeyboardInterrupt into Exit(130) itself, so cli.main never shows its message")
 def test_control_c_in_discover_says_what_was_kept(processes):
     said = processes[1]["stop"][2]
     assert "training stopped at step" in said and "--resume" in said

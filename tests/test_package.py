@@ -52,10 +52,7 @@ def test_rooms_do_not_know_what_they_need_not(name):
     assert not least & FORBIDDEN[name]
 
 
-BARE = pytest.mark.xfail(strict=True, reason="models.absolute_node and models.relative_node have no docstring")
-
-
-@pytest.mark.parametrize("name", [pytest.param(name, marks=BARE) if name == "models" else name for name in ORDER])
+@pytest.mark.parametrize("name", ORDER)
 def test_everything_public_has_a_docstring(name):
     module = importlib.import_module(f"symbolic_gn.{name}")
     assert module.__doc__ and module.__all__
