@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pandas as pd
@@ -282,13 +283,16 @@ def processes(data, tmp_path_factory):
     import termios
     mine, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (24, 200))  # tqdm shows no bar where there is no width
-    small = ["--steps", "6000", *SMALL]
+    small = ["--steps", "2500", *SMALL]
     with open(home / "err.txt", "w") as log:
         whole = subprocess.Popen([*command, "discover", "spring", "--budget", "tiny", "--out", "whole"], stderr=log, **options)
     train = subprocess.Popen([*command, "train", str(data), "--out", "train", *small], stderr=subprocess.PIPE, **options)
     stop = subprocess.Popen([*command, "discover", str(data), "--budget", "tiny", "--out", "stop", *small], stderr=theirs, **options)
     os.close(theirs)
-    err = {"train": press_when(train, train.stderr.fileno(), rb" [1-9]\d*/6000"), "stop": press_when(stop, mine, rb" [1-9]\d*/6000")}
+    watched = {"train": (train, train.stderr.fileno()), "stop": (stop, mine)}
+    with ThreadPoolExecutor() as pool:  # both at once: neither may end while the other is waited for
+        begun = {name: pool.submit(press_when, *one, rb" [1-9]\d*/2500") for name, one in watched.items()}
+        err = {name: one.result() for name, one in begun.items()}
     os.close(mine)
     found = {name: (p.wait(60), p.stdout.read().decode(), err[name]) for name, p in (("train", train), ("stop", stop))}
     found["whole"] = whole.wait(120), whole.stdout.read().decode(), (home / "err.txt").read_text()
@@ -326,9 +330,9 @@ def test_control_c_in_training_keeps_the_run(processes, run, data):
     code, out, err = found["train"]
     assert "unfinished" in out and "go on with --resume" in out and "Traceback" not in err
     kept = Run.load(home / "train")
-    assert not kept.finished and 0 < kept.history["step"].iloc[-1] < 6000
-    code, out, _ = run("train", data, "--out", home / "train", "--resume", "--steps", 6000, *SMALL)
-    assert code == 0 and "step 6000" in out and Run.load(home / "train").finished
+    assert not kept.finished and 0 < kept.history["step"].iloc[-1] < 2500
+    code, out, _ = run("train", data, "--out", home / "train", "--resume", "--steps", 2500, *SMALL)
+    assert code == 0 and "step 2500" in out and Run.load(home / "train").finished
 
 
 def test_control_c_in_training_has_its_code(processes): assert processes[1]["train"][0] == 130
@@ -339,7 +343,7 @@ def test_control_c_in_discover_keeps_the_run(processes):
     code, _, err = found["stop"]
     assert code == 130 and "Traceback" not in err and "distill" not in err
     kept = Run.load(home / "stop" / "run")
-    assert not kept.finished and 0 < kept.history["step"].iloc[-1] < 6000
+    assert not kept.finished and 0 < kept.history["step"].iloc[-1] < 2500
     assert not (home / "stop" / "discovery.json").exists()
 
 
@@ -351,6 +355,6 @@ def test_control_c_in_discover_says_what_was_kept(processes):
 def test_an_interrupted_discover_goes_on(processes, run, brief, data):
     home, _ = processes
     reached = int(Run.load(home / "stop" / "run").history["step"].iloc[-1])
-    code, out, _ = run("discover", data, "--budget", "tiny", "--engine", brief, "--out", home / "stop", "--resume", "--steps", 6000, *SMALL)
+    code, out, _ = run("discover", data, "--budget", "tiny", "--engine", brief, "--out", home / "stop", "--resume", "--steps", 2500, *SMALL)
     history = Run.load(home / "stop" / "run").history
-    assert code == 0 and "found" in out and reached in set(history["step"]) and history["step"].iloc[-1] == 6000
+    assert code == 0 and "found" in out and reached in set(history["step"]) and history["step"].iloc[-1] == 2500
