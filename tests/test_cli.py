@@ -192,7 +192,6 @@ TYPES = ["lr=fast", "steps=1.5", "batch=2.5", "architecture=3", 'architecture={"
          "device=cuda", "batch=100000000000", "seed=1e99"]
 
 
-@pytest.mark.xfail(strict=True, reason="train.check_config knows no types, devices or sizes: a traceback comes instead of a line")
 @pytest.mark.parametrize("setting", TYPES)
 def test_a_setting_that_cannot_work_gets_one_line(setting, run, data, tmp_path):
     import torch
