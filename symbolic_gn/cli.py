@@ -10,13 +10,14 @@ __all__ = ['app', 'Seed', 'Resume', 'Engine', 'Setting', 'given', 'systems_comma
 # %% ../nbs/06_cli.ipynb #6edef29a
 import json
 import sys
+import time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Optional
 
 import typer
 
-from .errors import UserError
+from .errors import UserError, write_atomic
 
 # %% ../nbs/06_cli.ipynb #1b23e82d
 app = typer.Typer(name="symbolic-gn", add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
@@ -52,6 +53,7 @@ def simulate_command(system: str, out: Annotated[Path, typer.Option(help="File t
     "Simulate a system and write its trajectories."
     from symbolic_gn.simulate import simulate
     if out.suffix != ".nc": raise UserError(f"--out {out}: give a file name that ends in .nc")
+    write_atomic(out.with_suffix(".writable"), "").unlink()
     data = simulate(system, simulations=sims, bodies=bodies, dim=dim, frames=steps, every=every, seed=seed, progress=sys.stderr.isatty())
     data.save(out)
     print(f"{out}: {data!r}")
@@ -67,10 +69,10 @@ def train_command(data: Path, out: Annotated[Path, typer.Option(help="Folder of 
     from symbolic_gn.train import fit, make_config
     trajectories = Trajectories.load(data)
     config = make_config(model, **given(loss=loss, steps=steps, seed=seed, device=device, pairs=settings))
-    watch = SpreadHistory(trajectories.select(simulations=slice(20)))
+    watch, start = SpreadHistory(trajectories.select(simulations=slice(20))), time.monotonic()
     run = fit(trajectories, config, out=out, resume=resume, time_limit=time_limit, watch=watch)
     print(f"{out}: {run!r}" + ("" if run.finished else "; go on with --resume"))
-    if not run.finished and time_limit is None: raise typer.Exit(130)
+    if not run.finished and time.monotonic() - start < (time_limit or float("inf")): raise typer.Exit(130)
 
 
 def data_of(run, data: Optional[Path]):
@@ -85,7 +87,7 @@ def data_of(run, data: Optional[Path]):
 def analyze_command(run: Path, data: Annotated[Optional[Path], typer.Option(help="Trajectories; default: those of the training.")] = None):
     "Say what the messages of a run hold, and draw it."
     from symbolic_gn import analyze
-    from symbolic_gn.train import Run, write_atomic
+    from symbolic_gn.train import Run
     loaded = Run.load(run)
     trajectories = data_of(loaded, data)
     found = analyze.analysis(loaded, trajectories)
@@ -100,7 +102,7 @@ def distill_command(run: Path, engine: Engine = "operon", data: Annotated[Option
     "Search the law in the messages of a run."
     from symbolic_gn import analyze
     from symbolic_gn.discover import as_forces, distill, judge, law_summary, verdict
-    from symbolic_gn.train import Run, write_atomic
+    from symbolic_gn.train import Run
     loaded = Run.load(run)
     trajectories = data_of(loaded, data)
     said = as_forces(analyze.messages(loaded.model, trajectories))

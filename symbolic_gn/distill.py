@@ -1433,7 +1433,7 @@ def _factor(left: dict, right: dict, tolerance: float) -> float | None:
     lead = max(right, key=lambda k: abs(right[k]))
     c = left[lead] / right[lead]
     small = 1e-9 * max(map(abs, left.values()))
-    close = all(abs(left[k] - c * right[k]) <= tolerance * max(abs(left[k]), abs(c * right[k])) + small for k in right)
+    close = all(abs(left[k] - c * right[k]) <= tolerance * min(abs(left[k]), abs(c * right[k])) + small for k in right)
     return c if close and math.isfinite(c) and c else None
 
 # %% ../nbs/04_pysr.ipynb #94fa3a1a

@@ -25,7 +25,8 @@ def choose(
     "The option called `name`; UserError that lists what there is, with a guess at what was meant."
     names = list(options)
     if name in names: return options[name] if isinstance(options, Mapping) else name
-    near = difflib.get_close_matches(str(name), names, 1)
+    plain = {n.lower(): n for n in names}
+    near = [plain[n] for n in difflib.get_close_matches(str(name).lower(), plain, 1)]
     raise UserError(f"{kind} {name!r} is unknown{f', did you mean {near[0]!r}?' if near else ''}; choose from {', '.join(names)}")
 
 # %% ../nbs/00_errors.ipynb #d8f38358

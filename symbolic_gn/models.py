@@ -378,9 +378,9 @@ def accelerations(
     chunk: int = 1024,  # graphs per pass
 ) -> Float[np.ndarray, "graph body axis"]:
     "Predicted accelerations, in the data's units."
-    arrays = [torch.as_tensor(np.asarray(a, np.float32)) for a in (position, velocity, mass, charge)]
+    arrays = [torch.tensor(np.asarray(a, np.float32)) for a in (position, velocity, mass, charge)]
     bodies, out, model = arrays[0].shape[1], [], model.eval()
-    pairs = torch.as_tensor(np.asarray(edge_index))
+    pairs = torch.tensor(np.asarray(edge_index))
     for part in zip(*(a.split(chunk) for a in arrays)):
         edges = batch_edges(pairs, bodies, len(part[0]))
         with torch.no_grad(): out.append(model(nodes(*part), edges).reshape(part[0].shape))
