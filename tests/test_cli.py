@@ -31,7 +31,7 @@ def run(capsys):
     return call
 
 
-def mistake(answer, *words):
+def assert_mistake(answer, *words):
     "A command ended with one line and code 2."
     code, _, err = answer
     assert code == 2 and err.startswith("symbolic-gn: ") and err.count("\n") == 1 and "Traceback" not in err, answer
@@ -108,14 +108,14 @@ def test_other_data_can_be_named(run, trained, tmp_path, springs3, springs):
     springs.select(simulations=slice(6)).save(tmp_path / "other.nc")
     assert run("analyze", trained, "--data", tmp_path / "other.nc")[0] == 0
     springs3.save(tmp_path / "flat.nc")
-    mistake(run("analyze", trained, "--data", tmp_path / "flat.nc"), "2-D")
+    assert_mistake(run("analyze", trained, "--data", tmp_path / "flat.nc"), "2-D")
 
 
 def test_a_run_without_a_source_asks_for_data(run, trained, tmp_path, monkeypatch):
     config = json.loads((trained / "config.json").read_text())
     for source, words in ((None, ["--data"]), (str(tmp_path / "gone.nc"), ["gone.nc does not exist"])):
         (trained / "config.json").write_text(json.dumps({**config, "source": source}))
-        mistake(run("analyze", trained), *words)
+        assert_mistake(run("analyze", trained), *words)
     (trained / "config.json").write_text(json.dumps(config))
 
 
@@ -166,7 +166,7 @@ def test_a_mistake_gets_one_line_and_writes_nothing(arguments, words, run, data,
     monkeypatch.chdir(tmp_path)
     (tmp_path / "text.nc").write_text("no trajectories")
     places = {"DATA": str(data), "TEXT": str(tmp_path / "text.nc")}
-    mistake(run(*(places.get(a, a.replace("OUT", str(tmp_path / "out"))) for a in arguments)), *words)
+    assert_mistake(run(*(places.get(a, a.replace("OUT", str(tmp_path / "out"))) for a in arguments)), *words)
     assert [p.name for p in tmp_path.rglob("*")] == ["text.nc"]
 
 
@@ -177,7 +177,7 @@ LATE = [["discover", "TEXT"], ["discover", "OUT/nowhere.nc"], ["discover", "spri
 def test_a_mistake_in_the_data_is_told_before_anything_begins(arguments, run, tmp_path):
     (tmp_path / "text.nc").write_text("no trajectories")
     arguments = [a.replace("OUT", str(tmp_path)).replace("TEXT", str(tmp_path / "text.nc")) for a in arguments]
-    mistake(run(*arguments, "--budget", "tiny", "--out", tmp_path / "out"))
+    assert_mistake(run(*arguments, "--budget", "tiny", "--out", tmp_path / "out"))
     assert [p.name for p in tmp_path.rglob("*")] == ["text.nc"]
 
 
@@ -196,31 +196,31 @@ TYPES = ["lr=fast", "steps=1.5", "batch=2.5", "architecture=3", 'architecture={"
 def test_a_setting_that_cannot_work_gets_one_line(setting, run, data, tmp_path):
     import torch
     if setting == "device=cuda" and torch.cuda.is_available(): pytest.skip("this machine has a GPU")
-    mistake(run("train", data, "--out", tmp_path / "out", "--steps", 3, "--set", setting), setting.partition("=")[0])
+    assert_mistake(run("train", data, "--out", tmp_path / "out", "--steps", 3, "--set", setting), setting.partition("=")[0])
     assert not list(tmp_path.iterdir())
 
 
 def test_an_output_below_a_file_is_named(run, data, trained, tmp_path):
     (tmp_path / "file").write_text("")
-    mistake(run("train", data, "--out", tmp_path / "file" / "run", *SMALL), "file/run", "cannot be written")
-    mistake(run("discover", data, "--budget", "tiny", "--out", tmp_path / "file" / "out"), "file/out", "cannot be written")
+    assert_mistake(run("train", data, "--out", tmp_path / "file" / "run", *SMALL), "file/run", "cannot be written")
+    assert_mistake(run("discover", data, "--budget", "tiny", "--out", tmp_path / "file" / "out"), "file/out", "cannot be written")
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
 
 def test_a_simulation_below_a_file_is_named(run, tmp_path):
     (tmp_path / "file").write_text("")
-    mistake(run("simulate", "spring", "--out", tmp_path / "file" / "x.nc", "--sims", 3, "--steps", 3), "x.nc", "cannot be written")
+    assert_mistake(run("simulate", "spring", "--out", tmp_path / "file" / "x.nc", "--sims", 3, "--steps", 3), "x.nc", "cannot be written")
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
 
 def test_an_engine_without_its_runtime_says_how_to_get_it(run, trained, monkeypatch):
     monkeypatch.setattr("symbolic_gn.distill.find_julia", lambda: None)
-    mistake(run("distill", trained, "--engine", "pysr"), "needs Julia", "operon")
+    assert_mistake(run("distill", trained, "--engine", "pysr"), "needs Julia", "operon")
     assert not (trained / "law.json").exists()
 
 
 def test_other_settings_do_not_resume(run, data, trained):
-    mistake(run("train", data, "--out", trained, "--steps", 20, "--resume", "--loss", "mse", *SMALL), "loss = 'mae'", "'mse'")
+    assert_mistake(run("train", data, "--out", trained, "--steps", 20, "--resume", "--loss", "mse", *SMALL), "loss = 'mae'", "'mse'")
 
 
 def test_an_error_of_ours_is_not_hidden(monkeypatch):

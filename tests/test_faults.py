@@ -40,7 +40,7 @@ def folder(finished, tmp_path):
     return tmp_path / "run"
 
 
-def refused(call, *words) -> str:
+def assert_refused(call, *words) -> str:
     "The one line with which a call is refused."
     with pytest.raises(UserError) as caught: call()
     said = str(caught.value)
@@ -57,13 +57,13 @@ def resume(springs, folder): return fit(springs, "newton", out=folder, resume=Tr
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
 def test_a_run_without_one_of_its_files_is_refused(name, folder):
     (folder / name).unlink()
-    refused(lambda: Run.load(folder), name, "is missing")
+    assert_refused(lambda: Run.load(folder), name, "is missing")
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path):
-    refused(lambda: Run.load(tmp_path / "nowhere"), "config.json is missing", "nowhere")
+    assert_refused(lambda: Run.load(tmp_path / "nowhere"), "config.json is missing", "nowhere")
     (tmp_path / "file").write_text("")
-    refused(lambda: Run.load(tmp_path / "file"), "config.json")
+    assert_refused(lambda: Run.load(tmp_path / "file"), "config.json")
 
 
 def test_a_run_without_history_is_still_a_run(folder):
@@ -79,14 +79,14 @@ FOREIGN = ["", "{", "[1, 2]", "null", "3", '{"a": 1}', '{"config": 3, "data": {}
 @pytest.mark.parametrize("text", FOREIGN)
 def test_a_foreign_config_is_refused(text, folder):
     (folder / "config.json").write_bytes(text.encode("utf-8", "surrogateescape"))
-    refused(lambda: Run.load(folder))
+    assert_refused(lambda: Run.load(folder))
 
 
 @pytest.mark.parametrize("text", ['{"config": {}}', '{"config": {}, "data": {}}', '{"config": {}, "data": {"dim": "x"}}',
                                   '{"config": {"architecture": 3}, "data": {"dim": 2}}'])
 def test_a_config_with_a_part_missing_is_refused(text, folder):
     (folder / "config.json").write_text(text)
-    refused(lambda: Run.load(folder), "config.json")
+    assert_refused(lambda: Run.load(folder), "config.json")
 
 
 @few
@@ -96,9 +96,9 @@ def test_damaged_weights_are_refused_or_whole(data, finished, tmp_path):
     good = (finished / "model.safetensors").read_bytes()
     cut = data.draw(st.integers(0, len(good) - 1))
     (folder / "model.safetensors").write_bytes(good[:cut])
-    refused(lambda: Run.load(folder), "model.safetensors")
+    assert_refused(lambda: Run.load(folder), "model.safetensors")
     (folder / "model.safetensors").write_bytes(data.draw(st.binary(max_size=200)))
-    refused(lambda: Run.load(folder), "model.safetensors")
+    assert_refused(lambda: Run.load(folder), "model.safetensors")
 
 
 @pytest.mark.parametrize("change", ["shape", "missing", "extra"])
@@ -109,13 +109,13 @@ def test_weights_of_another_model_are_refused(change, folder):
     if change == "missing": del weights[first]
     if change == "extra": weights["other"] = torch.zeros(1)
     (folder / "model.safetensors").write_bytes(save(weights))
-    refused(lambda: Run.load(folder), "model.safetensors", "another configuration")
+    assert_refused(lambda: Run.load(folder), "model.safetensors", "another configuration")
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00", b'a,b\n1,2,3\n"'])
 def test_a_damaged_history_is_named(content, folder):
     (folder / "history.csv").write_bytes(content)
-    refused(lambda: Run.load(folder), "history.csv")
+    assert_refused(lambda: Run.load(folder), "history.csv")
 
 
 # checkpoints
@@ -132,7 +132,7 @@ class Malice:
 def test_a_checkpoint_runs_no_code(springs, folder, tmp_path):
     for content in (Malice(tmp_path / "made"), {"config": Malice(tmp_path / "made")}):
         torch.save(content, folder / "checkpoint.pt")
-        refused(lambda: resume(springs, folder), "checkpoint.pt")
+        assert_refused(lambda: resume(springs, folder), "checkpoint.pt")
         assert not (tmp_path / "made").exists()
     torch.load(folder / "checkpoint.pt", weights_only=False)
     assert (tmp_path / "made").exists()  # it would have
@@ -151,21 +151,21 @@ def test_a_damaged_checkpoint_is_refused(data, springs, finished, tmp_path):
     good = (finished / "checkpoint.pt").read_bytes()
     cut = data.draw(st.integers(0, len(good) - 100))
     (folder / "checkpoint.pt").write_bytes(good[:cut])
-    refused(lambda: resume(springs, folder), "checkpoint.pt")
+    assert_refused(lambda: resume(springs, folder), "checkpoint.pt")
     assert (folder / "model.safetensors").read_bytes() == (finished / "model.safetensors").read_bytes()
 
 
 @pytest.mark.parametrize("content", [b"", b"\x00", b"N", b"N.", b"text", b"e", b"J"])
 def test_a_file_of_other_bytes_is_no_checkpoint(content, springs, folder):
     (folder / "checkpoint.pt").write_bytes(content)
-    refused(lambda: resume(springs, folder), "checkpoint.pt")
+    assert_refused(lambda: resume(springs, folder), "checkpoint.pt")
 
 
 @pytest.mark.parametrize("content", [{}, {"step": 3}, [1, 2], torch.zeros(2)],
                          ids=["empty", "step", "list", "tensor"])
 def test_a_foreign_checkpoint_is_refused(content, springs, folder):
     torch.save(content, folder / "checkpoint.pt")
-    refused(lambda: resume(springs, folder), "checkpoint.pt")
+    assert_refused(lambda: resume(springs, folder), "checkpoint.pt")
 
 
 @pytest.mark.parametrize("part", ["step", "model", "optimizer", "schedule", "rng", "history"])
@@ -173,7 +173,7 @@ def test_a_checkpoint_with_a_part_missing_is_refused(part, springs, folder):
     state = torch.load(folder / "checkpoint.pt", weights_only=True)
     del state[part]
     torch.save(state, folder / "checkpoint.pt")
-    refused(lambda: resume(springs, folder), "checkpoint.pt")
+    assert_refused(lambda: resume(springs, folder), "checkpoint.pt")
 
 
 # trajectories and laws
@@ -186,19 +186,19 @@ def test_a_truncated_or_foreign_nc_is_refused(data, springs, tmp_path):
     good, path = (tmp_path / "good.nc").read_bytes(), tmp_path / "bad.nc"
     for content in (good[:data.draw(st.integers(0, len(good) - 1))], data.draw(st.binary(max_size=200))):
         path.write_bytes(content)
-        refused(lambda: Trajectories.load(path), "bad.nc")
+        assert_refused(lambda: Trajectories.load(path), "bad.nc")
 
 
 def test_an_nc_of_other_things_is_refused(tmp_path):
     xr.Dataset({"temperature": ("time", np.arange(3.0))}).to_netcdf(tmp_path / "weather.nc", engine="h5netcdf")
-    refused(lambda: Trajectories.load(tmp_path / "weather.nc"), "weather.nc", "position")
-    refused(lambda: Trajectories.load(tmp_path), str(tmp_path))
+    assert_refused(lambda: Trajectories.load(tmp_path / "weather.nc"), "weather.nc", "position")
+    assert_refused(lambda: Trajectories.load(tmp_path), str(tmp_path))
 
 
 def test_saved_trajectories_are_whole_or_absent(springs, tmp_path):
     (tmp_path / "file").write_text("")
-    refused(lambda: springs.save(tmp_path / "file" / "data.nc"), "data.nc cannot be written")
-    refused(lambda: springs.save(tmp_path / "nowhere" / "data.nc"), "data.nc cannot be written")
+    assert_refused(lambda: springs.save(tmp_path / "file" / "data.nc"), "data.nc cannot be written")
+    assert_refused(lambda: springs.save(tmp_path / "nowhere" / "data.nc"), "data.nc cannot be written")
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
 
@@ -213,7 +213,7 @@ def test_a_law_with_code_runs_none_of_it(code, key, tmp_path, monkeypatch):
     stored = json.loads(Law.of("2*r - 1").to_json())
     stored[key] = code
     (tmp_path / "law.json").write_text(json.dumps(stored))
-    if key == "expr": refused(lambda: Law.from_json(tmp_path / "law.json"), "law.json", "formula")
+    if key == "expr": assert_refused(lambda: Law.from_json(tmp_path / "law.json"), "law.json", "formula")
     else: assert str(Law.from_json(tmp_path / "law.json").sympy) == "2*r - 1"  # only shown to readers of the file
     assert not (tmp_path / "made").exists()
 

@@ -46,7 +46,7 @@ def small(name, dim=2, **options):
     return model.eval()
 
 
-def close(a, b, tolerance=1e-4):
+def assert_close(a, b, tolerance=1e-4):
     "Equal within float32, relative to the largest value."
     assert a.shape == b.shape
     assert float((a - b).detach().abs().max()) <= tolerance * (1 + float(b.detach().abs().max()))
@@ -87,7 +87,7 @@ def test_custom_is_the_forks_formula():
     h = torch.relu(v @ f.first.weight.T + f.first.bias)
     u = (1 / (1 + h)) @ f.once.weight.T + f.once.bias
     w = (1 / (1 + h) ** 2) @ f.twice.weight.T + f.twice.bias
-    close(f(v), torch.cat([u, w], 1) @ f.out.weight.T + f.out.bias, 1e-6)
+    assert_close(f(v), torch.cat([u, w], 1) @ f.out.weight.T + f.out.bias, 1e-6)
 
 
 @pytest.mark.parametrize("activation", M.ACTIVATIONS)
@@ -99,7 +99,7 @@ def test_plus_minus_is_the_forks_formula(activation):
     v, act = torch.randn(3, 12), M.ACTIVATIONS[activation]()
     y = v
     for k, part in enumerate(linear): y = part(act(y) if k else y)
-    close(f(v), y, 1e-6)
+    assert_close(f(v), y, 1e-6)
 
 
 def test_pm_messages_are_a_third_of_the_width():
@@ -117,8 +117,8 @@ def test_paper_network_is_a_sum_of_messages_and_a_node_network():
     with torch.no_grad():
         e = model.phi_e(torch.cat([x[edges[1]], x[edges[0]]], 1))  # receiver first
         total = torch.zeros(4, 100).index_add(0, edges[1], e)
-        close(model(x, edges), model.phi_v(torch.cat([x, total], 1)), 1e-5)
-        close(model.messages(x, edges), e, 1e-6)
+        assert_close(model(x, edges), model.phi_v(torch.cat([x, total], 1)), 1e-5)
+        assert_close(model.messages(x, edges), e, 1e-6)
 
 
 def test_nodes_follow_the_originals_layout():
@@ -153,7 +153,7 @@ def test_permuting_bodies_permutes_accelerations(seed, name, dim):
     model, x = small(name, dim), world(seed, dim=dim)
     order = torch.randperm(4, generator=torch.Generator().manual_seed(seed))
     a = model(x, all_pairs(4))
-    close(model(x[order], all_pairs(4)), a[order])
+    assert_close(model(x[order], all_pairs(4)), a[order])
 
 
 @few
@@ -161,8 +161,8 @@ def test_permuting_bodies_permutes_accelerations(seed, name, dim):
 def test_the_order_of_edges_changes_only_the_order_of_messages(seed, name):
     model, x, edges = small(name), world(seed), all_pairs(4)
     order = torch.randperm(12, generator=torch.Generator().manual_seed(seed))
-    close(model.messages(x, edges[:, order]), model.messages(x, edges)[order])
-    close(model(x, edges[:, order]), model(x, edges))
+    assert_close(model.messages(x, edges[:, order]), model.messages(x, edges)[order])
+    assert_close(model(x, edges[:, order]), model(x, edges))
 
 
 @few
@@ -171,7 +171,7 @@ def test_relative_coordinates_do_not_see_where_the_world_is(seed, name, compress
     model, x = small(name, compress=compress), world(seed)
     moved = x.clone()
     moved[:, :2] += shift
-    close(model(moved, all_pairs(4)), model(x, all_pairs(4)), 1e-3)
+    assert_close(model(moved, all_pairs(4)), model(x, all_pairs(4)), 1e-3)
 
 
 def test_absolute_coordinates_do_see_it():
@@ -186,11 +186,11 @@ def test_absolute_coordinates_do_see_it():
 def test_newton_acts_and_reacts(seed, dim, coordinates):
     model, x, edges = small("newton", dim, coordinates=coordinates), world(seed, 3, dim=dim), batch_edges(all_pairs(4), 4, 3)
     force = model.messages(x, edges)
-    close(force[reverse_edges(edges)], -force, 1e-6)
-    close(model.messages(x, edges, reverse_edges(edges)), force, 0)
+    assert_close(force[reverse_edges(edges)], -force, 1e-6)
+    assert_close(model.messages(x, edges, reverse_edges(edges)), force, 0)
     a = model(x, edges)
     total = torch.zeros(12, dim).index_add(0, edges[1], force)
-    close(a * x[:, -1:], total, 1e-5)
+    assert_close(a * x[:, -1:], total, 1e-5)
 
 
 @few
@@ -231,7 +231,7 @@ def test_hamiltonian_force_is_minus_the_gradient_of_the_pair_energies(seed, coor
 def test_hamiltonian_accelerations_sum_the_pair_forces_where_energies_of_one_body_are_flat():
     model, x, edges = small("flat_hgn"), world(2), all_pairs(4)  # relative: own energy knows no position
     total = torch.zeros(4, 2).index_add(0, edges[1], model.pair_force(x, edges))
-    close(model(x, edges), total / x[:, -1:], 1e-5)
+    assert_close(model(x, edges), total / x[:, -1:], 1e-5)
 
 
 def test_hamiltonian_penalty_is_the_papers():
@@ -240,7 +240,7 @@ def test_hamiltonian_penalty_is_the_papers():
     own = model.scale * M.expand(model.h_self(model.view_node(x)), True)
     slope = torch.autograd.grad(pair.sum() + own.sum(), x)[0]
     energy = own + torch.zeros(4, 1).index_add(0, edges[1], pair)
-    close(model.predict(x, edges).penalty, energy.square()[:, 0] + slope[:, 4:].square().sum(1), 1e-4)
+    assert_close(model.predict(x, edges).penalty, energy.square()[:, 0] + slope[:, 4:].square().sum(1), 1e-4)
 
 
 def test_relu_is_replaced_where_forces_are_slopes():
@@ -258,7 +258,7 @@ def test_no_model_promises_rotation_but_distances_turn_with_the_world():
         assert not torch.allclose(model(turned, all_pairs(4)), model(x, all_pairs(4)) @ turn.T, atol=1e-3), name
     i, j = all_pairs(4)[1], all_pairs(4)[0]
     for view, column in ((M.relative_edge, 2), (M.compressed_edge, 3)):
-        close(view(turned[i], turned[j], 2)[:, column], view(x[i], x[j], 2)[:, column], 1e-5)  # r
+        assert_close(view(turned[i], turned[j], 2)[:, column], view(x[i], x[j], 2)[:, column], 1e-5)  # r
 
 
 # batches
@@ -269,9 +269,9 @@ def test_no_model_promises_rotation_but_distances_turn_with_the_world():
 def test_a_batch_is_its_graphs_one_by_one(seed, name):
     model, x, pairs = small(name), world(seed, 3), all_pairs(4)
     together = model(x, batch_edges(pairs, 4, 3))
-    close(together, torch.cat([model(part, pairs) for part in x.split(4)]))
+    assert_close(together, torch.cat([model(part, pairs) for part in x.split(4)]))
     said = model.messages(x, batch_edges(pairs, 4, 3))
-    close(said, torch.cat([model.messages(part, pairs) for part in x.split(4)]))
+    assert_close(said, torch.cat([model.messages(part, pairs) for part in x.split(4)]))
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -302,7 +302,7 @@ def test_kl_penalty_and_moments_are_the_originals():
     out = model.edge_updater(edges, x=x)
     mean, logvar = model.moments(x, edges)
     assert torch.equal(mean, out[:, 0::2]) and torch.equal(logvar, out[:, 1::2])  # interleaved, as in the code
-    close(model.predict(x, edges).penalty, 0.5 * (mean**2 + logvar.exp() - logvar).sum(1), 1e-6)
+    assert_close(model.predict(x, edges).penalty, 0.5 * (mean**2 + logvar.exp() - logvar).sum(1), 1e-6)
     assert torch.equal(model.messages(x, edges), mean)
 
 
@@ -394,8 +394,8 @@ def test_residual_update_starts_as_a_linear_decoder():
     found = model.predict(x, edges)
     total = torch.zeros(4, 2).index_add(0, edges[1], found.messages)
     assert not found.correction.any()
-    close(found.acceleration, total @ model.decoder.weight.T, 1e-5)
-    close(model.decoder.weight @ model.decoder.weight.T, torch.eye(2), 1e-5)
+    assert_close(found.acceleration, total @ model.decoder.weight.T, 1e-5)
+    assert_close(model.decoder.weight @ model.decoder.weight.T, torch.eye(2), 1e-5)
 
 
 def test_scale_multiplies_what_is_predicted():
@@ -403,7 +403,7 @@ def test_scale_multiplies_what_is_predicted():
         model, x = small(name), world(0)
         before = model(x, all_pairs(4))
         model.scale.fill_(3.0)
-        close(model(x, all_pairs(4)), 3 * before, 1e-4)
+        assert_close(model(x, all_pairs(4)), 3 * before, 1e-4)
 
 
 @pytest.mark.parametrize("name", MODELS)
