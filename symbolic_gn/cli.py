@@ -17,7 +17,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from .errors import UserError, write_atomic
+from .errors import UserError, check_writable, write_atomic
 
 # %% ../nbs/06_cli.ipynb #1b23e82d
 app = typer.Typer(name="symbolic-gn", add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
@@ -53,7 +53,7 @@ def simulate_command(system: str, out: Annotated[Path, typer.Option(help="File t
     "Simulate a system and write its trajectories."
     from symbolic_gn.simulate import simulate
     if out.suffix != ".nc": raise UserError(f"--out {out}: give a file name that ends in .nc")
-    write_atomic(out.with_suffix(".writable"), "").unlink()
+    check_writable(out)
     data = simulate(system, simulations=sims, bodies=bodies, dim=dim, frames=steps, every=every, seed=seed, progress=sys.stderr.isatty())
     data.save(out)
     print(f"{out}: {data!r}")
