@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['app', 'Seed', 'Resume', 'Engine', 'Setting', 'given', 'systems_command', 'simulate_command', 'train_command',
-           'data_of', 'analyze_command', 'distill_command', 'told', 'discover_command', 'tables_command', 'main',
-           'complain']
+           'data_of', 'analyze_command', 'distill_command', 'told', 'discover_command', 'sweep_command',
+           'tables_command', 'main', 'complain']
 
 # %% ../nbs/06_cli.ipynb #6edef29a
 import json
@@ -131,6 +131,22 @@ def discover_command(source: Annotated[str, typer.Argument(help="A system's name
                                   progress=sys.stderr.isatty(), say=lambda line: print(line, file=sys.stderr), **given(steps=steps, device=device, pairs=settings))
     print(found)
     print(f"{found.summary['seconds']['total']:.0f} s" + (f", more in {out / 'report.md'}" if out else ", --out DIR keeps figures, network and report"))
+
+
+@app.command("sweep")
+def sweep_command(grid: Annotated[Path, typer.Argument(help="A TOML file of [[grid]] tables.")],
+                  out: Annotated[Path, typer.Option(help="Folder of results.jsonl, where a stopped sweep goes on, and results.csv.")],
+                  jobs: Annotated[int, typer.Option(help="Processes, one thread each.")] = 1,
+                  dask: Annotated[Optional[str], typer.Option(metavar="ADDRESS", help="Scheduler of a Dask cluster, instead of processes.")] = None,
+                  retry: Annotated[bool, typer.Option("--retry", help="Run failed cells again.")] = False,
+                  csv: Annotated[Optional[Path], typer.Option(help="Write the table here too.")] = None):
+    "Run a grid of discoveries; what is done is kept, and the same command goes on."
+    from symbolic_gn.sweep import read_grid, sweep
+    cells = read_grid(grid)
+    try: table = sweep(cells, out, jobs=jobs, dask=dask, retry=retry)
+    except KeyboardInterrupt: raise KeyboardInterrupt(f"interrupted; what is done is in {out}, the same command goes on") from None
+    if csv: write_atomic(csv, table.to_csv(index=False))
+    print(f"{out / 'results.csv'}: {len(table)} cells, {int((table['error'] != '').sum())} failed")
 
 
 @app.command("tables")
