@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['app', 'Seed', 'Resume', 'Engine', 'Setting', 'given', 'systems_command', 'simulate_command', 'train_command',
-           'data_of', 'analyze_command', 'distill_command', 'told', 'discover_command', 'sweep_command',
-           'tables_command', 'main', 'complain']
+           'data_of', 'analyze_command', 'distill_command', 'told', 'discover_command', 'discover_planets_command',
+           'sweep_command', 'tables_command', 'main', 'complain']
 
 # %% ../nbs/06_cli.ipynb #6edef29a
 import json
@@ -120,15 +120,27 @@ def told():
 
 
 @app.command("discover")
-def discover_command(source: Annotated[str, typer.Argument(help="A system's name, or trajectories in a .nc file.")], model: str = "newton", engine: Engine = "operon",
+def discover_command(source: Annotated[str, typer.Argument(help="A system's name, trajectories in a .nc file, or planets.")], model: str = "newton", engine: Engine = "operon",
                      loss: str = "mae", dim: int = 2, bodies: int = 4, seed: Seed = 0, budget: Annotated[str, typer.Option(help="quick, paper or tiny.")] = "quick",
                      out: Annotated[Optional[Path], typer.Option(help="Folder for discovery.json, report.md, figures, run and data.")] = None,
                      resume: Resume = False, steps: Optional[int] = None, device: Optional[str] = None, settings: Setting = None):
     "From a system or your own trajectories to the law."
     from symbolic_gn.discover import discover
     if resume and not out: raise UserError("--resume needs --out, the folder to go on from")
+    if source == "planets": return discover_planets_command(engine, seed, budget, out, other=dict(model=(model, "newton"), loss=(loss, "mae"), dim=(dim, 2),
+                                                            bodies=(bodies, 4), resume=(resume, False), steps=(steps, None), device=(device, None), set=(settings, None)))
     with told(): found = discover(source, model=model, engine=engine, loss=loss, dim=dim, bodies=bodies, seed=seed, budget=budget, out=out, resume=resume,
                                   progress=sys.stderr.isatty(), say=lambda line: print(line, file=sys.stderr), **given(steps=steps, device=device, pairs=settings))
+    print(found)
+    print(f"{found.summary['seconds']['total']:.0f} s" + (f", more in {out / 'report.md'}" if out else ", --out DIR keeps figures, network and report"))
+
+
+def discover_planets_command(engine: str, seed: int, budget: str, out: Optional[Path], other: dict):
+    "The Sun, the planets and the Moon: a chapter of its own, with fewer settings."
+    from symbolic_gn.planets import discover_planets
+    for name, (value, usual) in other.items():
+        if value not in (usual, []): raise UserError(f"--{name} {value}: discover planets knows --engine, --seed, --budget and --out")
+    with told(): found = discover_planets(engine=engine, seed=seed, budget=budget, out=out, say=lambda line: print(line, file=sys.stderr))
     print(found)
     print(f"{found.summary['seconds']['total']:.0f} s" + (f", more in {out / 'report.md'}" if out else ", --out DIR keeps figures, network and report"))
 
