@@ -144,6 +144,8 @@ WORDS = [
     (["simulate", "spring", "--out", "OUT/x.nc", "--sims", "0"], ["simulations is 0"]),
     (["simulate", "spring", "--out", "OUT/x.nc", "--bodies", "1"], ["bodies is 1"]),
     (["simulate", "spring", "--out", "OUT/x.nc", "--dim", "4"], ["dim is 4"]),
+    (["discover", "planets", "--model", "l1", "--out", "OUT"], ["--model l1", "discover planets knows"]),
+    (["discover", "planets", "--budget", "huge", "--out", "OUT"], ["budget 'huge' is unknown"]),
     (["simulate", "spring", "--out", "OUT/x.nc", "--sims", "2000000000"], ["GB of memory", "are free"]),
     (["train", "DATA", "--out", "OUT", "--model", "netwon"], ["model 'netwon'", "newton"]),
     (["train", "DATA", "--out", "OUT", "--loss", "rad"], ["loss 'rad'", "mae, mse, huber"]),
