@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['FUNCTIONS', 'WEIGHTS', 'RULES', 'OPERATORS', 'ENGINES', 'FREEDOMS', 'symbol', 'standard', 'parse', 'complexity',
            'tidy', 'evaluate', 'Front', 'rounded', 'typeset', 'select', 'checked', 'front_of', 'operon', 'find_julia',
-           'pysr_arguments', 'pysr', 'engines', 'search', 'Alignment', 'speaking', 'align', 'parametrise',
+           'pysr_arguments', 'pysr', 'eql', 'engines', 'search', 'Alignment', 'speaking', 'align', 'parametrise',
            'edge_inputs', 'incidence', 'Law', 'all_pairs', 'pair_force', 'Evidence', 'evidence', 'Fitted',
            'fit_constants', 'refit', 'soften', 'dropped', 'freed', 'whole_powers', 'neighbours', 'refine',
            'simple_numbers', 'snap', 'Equivalence', 'domain', 'equivalent', 'trim', 'Distillation', 'distill']
@@ -612,7 +612,13 @@ def pysr(
     return front_of(found[0], X, y, names, w)
 
 # %% ../nbs/04_pysr.ipynb #0c99e8f7
-ENGINES: dict[str, Callable] = {"operon": operon, "pysr": pysr}
+def eql(X, y, names, **settings) -> Front:
+    "Search with equation-learner networks, see `symbolic_gn.eql.regressor.eql`; their room is entered only now."
+    from symbolic_gn.eql import regressor
+    return regressor.eql(X, y, names, **settings)
+
+
+ENGINES: dict[str, Callable] = {"operon": operon, "pysr": pysr, "eql": eql}
 
 
 def engines() -> list[str]:

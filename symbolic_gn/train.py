@@ -6,9 +6,9 @@
 __all__ = ['LOSSES', 'ARCHITECTURE', 'KINDS', 'POSITIVE', 'NOT_NEGATIVE', 'PRECISIONS', 'SCHEDULES', 'CHECKPOINT', 'data_loss',
            'shared_tensor', 'Snapshots', 'split_simulations', 'translate', 'Config', 'paper_config', 'check_kind',
            'check_config', 'onecycle', 'cosine', 'objective', 'bf16_is_native', 'Run', 'read_json', 'read_history',
-           'read_weights', 'build', 'save_run', 'versions', 'save_checkpoint', 'load_checkpoint', 'validate',
-           'describe', 'Trainer', 'check_size', 'prepare', 'fit', 'begin', 'make_config', 'patience', 'train_loop',
-           'look', 'restore']
+           'read_weights', 'build', 'save_run', 'versions', 'save_checkpoint', 'load_checkpoint', 'some', 'validate',
+           'describe', 'ramp', 'Trainer', 'check_size', 'prepare', 'fit', 'begin', 'make_config', 'patience',
+           'train_loop', 'look', 'read_out', 'restore']
 
 # %% ../nbs/02_train.ipynb #46ac6e79
 import contextlib
@@ -33,8 +33,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from .errors import UserError, choose, write_atomic
-from .models import (MODELS, PAPER, SETTINGS, Architecture, Prediction, batch_edges, keep_strongest, make_model, nodes,
-                                prune_count, reverse_edges)
+from .models import (MODELS, PAPER, SETTINGS, Architecture, EQLNetwork, Prediction, batch_edges, choose_trial, finish_trials, keep_strongest,
+                                make_model, nodes, prune_count, reverse_edges, set_units)
 
 # %% ../nbs/02_train.ipynb #eb196d8f
 LOSSES: dict[str, Callable[[Tensor], Tensor]] = {  # of the error, element by element
@@ -325,6 +325,16 @@ def load_checkpoint(folder: Path, config: Config, data: dict) -> dict | None:
     return state
 
 # %% ../nbs/02_train.ipynb #34de17ec
+def some(
+    snapshots: Snapshots,
+    graphs: int,  # at most so many, evenly spread
+) -> tuple[Float[Tensor, "rows feature"], Float[Tensor, "rows axis"], Int[Tensor, "2 edge"]]:
+    "A sample for looking at: node vectors, true accelerations, edges."
+    index = torch.linspace(0, len(snapshots) - 1, min(graphs, len(snapshots))).long()
+    x, y = snapshots.batch(index.to(snapshots.simulations.device))
+    return x, y, batch_edges(snapshots.edge_index, snapshots.bodies, len(index))
+
+
 @torch.no_grad()
 def validate(
     model: nn.Module,
@@ -332,9 +342,8 @@ def validate(
     graphs: int = 1000,  # how many, evenly spread
 ) -> dict[str, float]:  # mae per body and axis, r2 of the accelerations
     "How well a model predicts accelerations it was not trained on."
-    was, index = model.training, torch.linspace(0, len(snapshots) - 1, min(graphs, len(snapshots))).long()
-    x, y = snapshots.batch(index.to(snapshots.simulations.device))
-    a = model.eval()(x, batch_edges(snapshots.edge_index, snapshots.bodies, len(index)))
+    was, (x, y, edges) = model.training, some(snapshots, graphs)
+    a = model.eval()(x, edges)
     model.train(was)
     return {"mae": float((a - y).abs().mean()), "r2": float(1 - (a - y).square().sum() / (y - y.mean(0)).square().sum())}
 
@@ -343,6 +352,14 @@ def describe(trajectories) -> dict:
     "What a run remembers of its data: enough to tell other data from it."
     keys = ("system", "simulations", "frames", "bodies", "dim", "dt")
     return {**{k: getattr(trajectories, k) for k in keys}, "checksum": float(np.asarray(trajectories.acceleration[:8], np.float64).sum())}
+
+
+def ramp(
+    progress: float,  # 0 at the start of training, 1 at its end
+    start: float = 0.2, end: float = 0.5,  # where it begins and where it is full
+) -> float:
+    "How much of the penalty of equation learners is on."
+    return min(1.0, max(0.0, (progress - start) / (end - start)))
 
 
 @dataclass
@@ -359,7 +376,7 @@ class Trainer:
     def __post_init__(self):
         self.raw, n = getattr(self.model, "module", self.model), self.train.bodies
         self.edges = batch_edges(self.train.edge_index, n, self.config.batch)
-        self.reverse = reverse_edges(self.edges) if self.config.model == "newton" else None
+        self.reverse = reverse_edges(self.edges) if self.raw.messages_are == "force" else None
         self.components = self.raw.arch.messages
 
     def step(self, number: int) -> Tensor:
@@ -367,6 +384,7 @@ class Trainer:
         c, data = self.config, self.train
         index = torch.randint(len(data), (c.batch,)).to(data.simulations.device)
         x, y = data.batch(index)
+        if isinstance(self.raw, EQLNetwork): self.raw.thrift.fill_(ramp(number / c.steps))
         if c.augment: x = translate(x, data.bodies, data.dim, c.augment)
         with self.fabric.autocast(): prediction = self.model.predict(x, self.edges, self.reverse)
         loss = objective(prediction, y, c, self.raw, data.bodies)
@@ -407,6 +425,7 @@ def prepare(config: Config, trajectories) -> Trainer:
     torch.manual_seed(config.seed)
     model = build(config, trajectories.dim)
     if config.compress_loss: model.scale.fill_(float(np.median(np.abs(trajectories.acceleration[train[:200]]))) or 1.0)
+    if isinstance(model, EQLNetwork): set_units(model, *some(Snapshots(trajectories, train), 200)[::2])
     optimizer = torch.optim.Adam(model.parameters(), lr=config.lr, weight_decay=config.weight_decay)
     schedule = SCHEDULES[config.schedule](optimizer, config)
     model, optimizer = fabric.setup(model, optimizer)
@@ -440,6 +459,7 @@ def fit(
         about = {"config": dataclasses.asdict(config), "data": data, "finished": False, "source": source, "versions": versions()}
         if folder: begin(folder, about, fresh=state is None)
         history, done = train_loop(trainer, state, folder, data, time_limit, checkpoint_every, looks, watch, progress)
+        if done >= config.steps and isinstance(trainer.raw, EQLNetwork): history.append(read_out(trainer, history[-1]))
     run = Run(config, trainer.raw.cpu().eval(), pd.DataFrame(history), data, folder, done >= config.steps, source)
     return save_run(run) if folder else run
 
@@ -455,7 +475,7 @@ def begin(folder: Path, description: dict, fresh: bool) -> None:
 def make_config(model: str, **settings) -> Config:
     "A Config from keywords; UserError for a word it does not know."
     for key in settings: choose("setting", key, [f.name for f in dataclasses.fields(Config)])
-    return Config(model=model, **settings)
+    return Config(model=model, **{**choose("model", model, MODELS).settings, **settings})
 
 # %% ../nbs/02_train.ipynb #56de748f
 @contextlib.contextmanager
@@ -497,11 +517,19 @@ def train_loop(trainer: Trainer, state: dict | None, folder: Path | None, data: 
 
 def look(trainer: Trainer, step: int, loss: Tensor, seconds: float, watch) -> dict[str, float]:
     "One row of the history; random numbers that a watcher draws do not disturb the training."
+    if isinstance(trainer.raw, EQLNetwork): choose_trial(trainer.raw.eval(), *some(trainer.validation, 256))
     with torch.random.fork_rng(devices=[]):
         extra = watch(step, trainer.raw) if watch else {}
         found = validate(trainer.raw, trainer.validation)
     trainer.raw.train()
     return {"step": step, "seconds": round(seconds, 2), "loss": float(loss), **found, **extra}
+
+
+def read_out(trainer: Trainer, last: dict[str, float]) -> dict[str, float]:
+    "After the last step of an equation learner: surgery on a sample of the training data, and one more look."
+    start = time.monotonic()
+    loss = finish_trials(trainer.raw.cpu().eval(), *(t.cpu() for t in some(trainer.train, 192)))
+    return {**last, "seconds": round(last["seconds"] + time.monotonic() - start, 2), "loss": loss, **validate(trainer.raw.to(trainer.fabric.device), trainer.validation)}
 
 
 def restore(trainer: Trainer, state: dict) -> tuple[int, list[dict], float]:

@@ -430,10 +430,10 @@ def test_engines_unknown_missing_announced_and_callable(monkeypatch):
     assert select(D.search(X, y, NAMES, guess)).sympy == 2 * r - 2
     monkeypatch.setattr(D, "entry_points", lambda group: [SimpleNamespace(name="guess", load=lambda: guess)])
     monkeypatch.setattr(D, "ENGINES", dict(D.ENGINES))
-    assert D.engines() == ["operon", "pysr", "guess"]
+    assert D.engines() == ["operon", "pysr", "eql", "guess"]
     assert select(D.search(X, y, NAMES, "guess")).sympy == 2 * r - 2
     monkeypatch.setattr(D.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match="'operon' needs pyoperon.*engines: operon, pysr, guess"):
+    with pytest.raises(UserError, match="'operon' needs pyoperon.*engines: operon, pysr, eql, guess"):
         D.operon(X, y, NAMES)
 
 

@@ -75,7 +75,7 @@ def test_three_dimensions_of_the_fork_follow_from_its_widths():
     assert parameter_count(make_model("cust", 3, paper=True)) == (inputs + 1) * 300 + 2 * 301 * 300 + 601 * 100 + tail
 
 
-def test_every_model_is_counted_or_new(): assert set(MODELS) == {*COUNTS, "newton"}
+def test_every_model_is_counted_or_new(): assert set(MODELS) == {*COUNTS, "newton", "eql"}
 
 
 # formulas

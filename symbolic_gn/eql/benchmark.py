@@ -239,4 +239,4 @@ def main(arguments: list[str] | None = None) -> int:  # exit code
     return 0
 
 
-if __name__ == "__main__" and "ipykernel" not in sys.modules: sys.exit(main())
+if __name__ == "__main__" and "get_ipython" not in globals(): sys.exit(main())
