@@ -269,9 +269,10 @@ def test_bf16_is_told_for_every_device():
 @pytest.mark.parametrize("loss", T.LOSSES)
 def test_every_model_learns_with_every_loss(model, loss, springs):
     run = learn(springs, model, loss=loss, steps=60, lr=1e-2, looks=2)
+    formula = model == "eql"  # exact after any training, as its constants are fitted and its weights cut after the last step: one more look
     first = learn(springs, model, loss=loss, steps=1, lr=1e-9)
-    assert run.history["mae"].iloc[-1] < first.history["mae"].iloc[-1]
-    assert list(run.history["step"]) == [30, 60] and run.finished and not run.model.training and run.folder is None
+    assert run.history["mae"].iloc[-1] < (1e-6 if formula else first.history["mae"].iloc[-1])
+    assert list(run.history["step"]) == [30, 60] + [60] * formula and run.finished and not run.model.training and run.folder is None
     assert {"step", "seconds", "loss", "mae", "r2"} <= set(run.history)
 
 

