@@ -39,6 +39,7 @@ from symbolic_gn.eql.network import (
     minimise,
     open_probability,
     pick,
+    power,
     prune,
     random_gates,
     refit,
@@ -58,7 +59,7 @@ QUICK = (Stage(60, 1e-2), Stage(120, 1e-2, (0.0, 1.0)), Stage(40, (1e-2, 1e-3), 
 SIMPLE = {"constant": 1, "identity": 2, "square": 1, "product": 1}
 few = settings(max_examples=15, deadline=None)
 seeds = st.integers(0, 10_000)
-ALL = {"constant": 1, "identity": 2, "square": 1, "cube": 1, "sin": 1, "exp": 1, "sigmoid": 1, "log": 1, "sqrt": 1, "product": 2, "division": 1}
+ALL = {"constant": 1, "identity": 2, "square": 1, "power3": 1, "sin": 1, "exp": 1, "sigmoid": 1, "log": 1, "sqrt": 1, "product": 2, "division": 1}
 
 
 def points(rows=40, columns=2, seed=0, low=-1.0, high=1.0):
@@ -74,6 +75,14 @@ def sparse(seed, **settings):
 
 
 # ---------------------------------------------------------------- operations
+
+POWERS = [power(p).name for p in (3, 1.5, -1)]
+
+
+def test_powers_are_known_by_their_exponent():
+    assert POWERS == ["power3", "power1.5", "power-1"] and {*POWERS} <= {*PRIMITIVES}
+    assert power(1.5).sympy(sp.Symbol("g")) == sp.Symbol("g") ** sp.Rational(3, 2)
+
 
 @pytest.mark.parametrize("name", list(PRIMITIVES))
 @given(seed=seeds)

@@ -189,7 +189,9 @@ def test_a_constant_target_is_a_constant():
 
 
 def test_scikit_learn_is_content():
-    check_estimator(EQLRegressor(trials=1, steps=10, tries=1, primitives={"identity": 1, "product": 1}))
+    told = check_estimator(EQLRegressor(trials=1, steps=10, tries=1, primitives={"identity": 1, "product": 1}))  # raises at the first that fails
+    assert len(told) > 40 and {check["status"] for check in told} <= {"passed", "skipped"}
+    assert sum(check["status"] == "passed" for check in told) >= len(told) - 2
 
 
 def test_the_estimator_finds_the_law_and_keeps_names():

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PRIMITIVES', 'FLOOR', 'WAVE', 'SLOPE', 'DEFAULT', 'JOINT', 'BETA', 'GAMMA', 'ZETA', 'EPSILON', 'REGULARISERS', 'INIT',
-           'SCHEDULES', 'PENALTY', 'Primitive', 'register', 'units', 'smooth_root', 'stretch', 'random_gates',
+           'SCHEDULES', 'PENALTY', 'Primitive', 'register', 'power', 'units', 'smooth_root', 'stretch', 'random_gates',
            'expected_gates', 'open_probability', 'layer_noise', 'EQLLayer', 'trial_seeds', 'EQL', 'alive', 'active',
            'harden', 'compact', 'pick', 'trial', 'formulas', 'expressions', 'Stage', 'learners', 'train', 'minimise',
            'refit', 'losses', 'effects', 'drop', 'prune', 'Equation', 'equation', 'candidates', 'snap', 'Fit', 'table',
@@ -67,7 +67,6 @@ WAVE, SLOPE = 4, 20  # sin(WAVE pi g), sigmoid(SLOPE g): as in the released code
 register("constant", lambda: 1.0, lambda: sp.Integer(1), arity=0)
 register("identity", lambda g: g, lambda g: g)
 register("square", torch.square, lambda g: g**2)
-register("cube", lambda g: g**3, lambda g: g**3)
 register("sin", lambda g: torch.sin(WAVE * math.pi * g), lambda g: sp.sin(WAVE * sp.pi * g), cost=2)
 register("exp", lambda g: torch.exp(g) - 1, lambda g: sp.exp(g) - 1, cost=2)
 register("sigmoid", lambda g: torch.sigmoid(SLOPE * g), lambda g: 1 / (1 + sp.exp(-SLOPE * g)), cost=2)
@@ -78,6 +77,18 @@ register("log", lambda g: torch.log(g.clamp(min=FLOOR)), sp.log, inside=lambda g
 register("sqrt", lambda g: torch.sqrt(g.clamp(min=FLOOR)), sp.sqrt, inside=lambda g: g - FLOOR, cost=2)
 
 DEFAULT = {"constant": 2, "identity": 4, "square": 4, "sin": 2, "exp": 2, "sigmoid": 2, "product": 2}  # of one layer
+
+# %% ../../nbs/eql/00_network.ipynb #c69d3f32
+def power(
+    p: float,  # the exponent
+) -> Primitive:  # known as power3, power1.5, power-1, ...
+    "Add the primitive g**p to `PRIMITIVES`."
+    if p == int(p) and p > 0: return register(f"power{int(p)}", lambda g: g ** int(p), lambda g: g ** int(p))
+    exponent = sp.nsimplify(p)
+    return register(f"power{p:g}", lambda g: g.clamp(min=FLOOR) ** p, lambda g: g**exponent, inside=lambda g: g - FLOOR)
+
+
+power(3)
 
 # %% ../../nbs/eql/00_network.ipynb #5c80346a
 def units(
