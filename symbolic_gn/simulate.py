@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['PAIR', 'r', 'm_i', 'm_j', 'q_i', 'q_j', 'FIELD', 'SYSTEMS', 'DRIFTS', 'KICKS', 'HALVINGS', 'SOLVERS', 'gaussian',
            'signed', 'strung', 'System', 'get_system', 'register', 'edges', 'Trajectories', 'footprint', 'simulate',
-           'differentiate', 'from_arrays', 'energy', 'momentum', 'angular_momentum', 'drift', 'kepler', 'plot',
-           'animate']
+           'starts', 'differentiate', 'from_arrays', 'energy', 'momentum', 'angular_momentum', 'drift', 'kepler',
+           'plot', 'animate']
 
 # %% ../nbs/00_simulate.ipynb #fcdc6a46
 import functools
@@ -609,6 +609,26 @@ def simulate(
     about = {"long_name": "largest relative change of energy (plus heat) at any step, before rounding"}
     error = ("simulation", worst, about)
     return _dataset(x, v, a, *start[2:], dt * every, attrs, energy_drift=error)
+
+# %% ../nbs/00_simulate.ipynb #35b8dbf4
+def starts(
+    system: str | System,  # a name in `SYSTEMS`, or a registered system
+    *,
+    simulations: int = 1000,  # how many moments
+    bodies: int = 4,
+    dim: int = 2,  # 2 or 3
+    seed: int = 0,
+    spread: float = 1.0,  # factor on the positions
+    speed: float = 1.0,  # factor on the velocities
+) -> Trajectories:  # of one frame each
+    "The states in which simulations begin, with their accelerations."
+    system = get_system(system)
+    _check_options(simulations, bodies, dim, 2, system.dt, 1.0, 1, seed, "float32", "symplectic")
+    for name, value in dict(spread=spread, speed=speed).items(): _check_positive(name, value)
+    x, v, m, q = _draw(system, simulations, bodies, dim, seed, "float32")
+    x, v = spread * x[:, None], speed * v[:, None]
+    a = _snapshots(_compiled(system, bodies)[2], np.empty_like(x), x, v, m, q)
+    return _dataset(x, v, a, m, q, system.dt, dict(system=system.name, topology=system.topology, seed=seed, units="dimensionless, G = 1"))
 
 # %% ../nbs/00_simulate.ipynb #c6f127fe
 def _write(data: xr.Dataset, path: Path) -> None:

@@ -24,7 +24,7 @@ import pandas as pd
 from .errors import UserError, choose, write_atomic
 
 # %% ../nbs/07_sweep.ipynb #22571a58
-AXES = dict(system=None, model="newton", loss="mae", engine="operon", dim=2, bodies=4, seed=0, budget="quick")
+AXES = dict(system=None, model="newton", loss="mae", engine="operon", dim=2, bodies=4, seed=0, noise=0.0, budget="quick")
 
 def expand(
     table: dict,  # one [[grid]] table: a value or a list for each axis, and `settings`
@@ -41,6 +41,8 @@ def settle(cell: dict) -> dict:
     from symbolic_gn.discover import BUDGETS, check_world, require_engine, training_config
     for name, kind in dict(system=str, dim=int, bodies=int, seed=int).items():
         if type(cell[name]) is not kind: raise UserError(f"grid: {name} is {cell[name]!r}; it must be {kind.__name__}")
+    if isinstance(cell["noise"], bool) or not isinstance(cell["noise"], (int, float)) or not 0 <= cell["noise"] < 1:
+        raise UserError(f"grid: noise is {cell['noise']!r}; it must be a number from 0 to 1")
     check_world(cell["system"], cell["dim"], cell["bodies"])
     require_engine(cell["engine"])
     config = training_config(cell["model"], cell["budget"], cell["loss"], cell["bodies"], cell["seed"], cell["settings"])
