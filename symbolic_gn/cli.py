@@ -121,15 +121,16 @@ def told():
 
 @app.command("discover")
 def discover_command(source: Annotated[str, typer.Argument(help="A system's name, trajectories in a .nc file, or planets.")], model: str = "newton", engine: Engine = "operon",
-                     loss: str = "mae", dim: int = 2, bodies: int = 4, seed: Seed = 0, budget: Annotated[str, typer.Option(help="quick, paper or tiny.")] = "quick",
+                     loss: str = "mae", dim: int = 2, bodies: int = 4, seed: Seed = 0, noise: Annotated[float, typer.Option(help="On positions, in units of their spread: 0.01 for 1 %.")] = 0.0,
+                     budget: Annotated[str, typer.Option(help="quick, paper or tiny.")] = "quick",
                      out: Annotated[Optional[Path], typer.Option(help="Folder for discovery.json, report.md, figures, run and data.")] = None,
                      resume: Resume = False, steps: Optional[int] = None, device: Optional[str] = None, settings: Setting = None):
     "From a system or your own trajectories to the law."
     from symbolic_gn.discover import discover
     if resume and not out: raise UserError("--resume needs --out, the folder to go on from")
     if source == "planets": return discover_planets_command(engine, seed, budget, out, other=dict(model=(model, "newton"), loss=(loss, "mae"), dim=(dim, 2),
-                                                            bodies=(bodies, 4), resume=(resume, False), steps=(steps, None), device=(device, None), set=(settings, None)))
-    with told(): found = discover(source, model=model, engine=engine, loss=loss, dim=dim, bodies=bodies, seed=seed, budget=budget, out=out, resume=resume,
+                                                            bodies=(bodies, 4), noise=(noise, 0.0), resume=(resume, False), steps=(steps, None), device=(device, None), set=(settings, None)))
+    with told(): found = discover(source, model=model, engine=engine, loss=loss, dim=dim, bodies=bodies, seed=seed, noise=noise, budget=budget, out=out, resume=resume,
                                   progress=sys.stderr.isatty(), say=lambda line: print(line, file=sys.stderr), **given(steps=steps, device=device, pairs=settings))
     print(found)
     print(f"{found.summary['seconds']['total']:.0f} s" + (f", more in {out / 'report.md'}" if out else ", --out DIR keeps figures, network and report"))
@@ -162,12 +163,13 @@ def sweep_command(grid: Annotated[Path, typer.Argument(help="A TOML file of [[gr
 
 
 @app.command("tables")
-def tables_command(out: Annotated[Path, typer.Option(help="CSV to add to.")] = Path("nbs/results/laws.csv"),
-                   jobs: Annotated[int, typer.Option(help="Processes, one thread each.")] = 1, budget: str = "quick"):
-    "Run the grid behind the tables of 05_conclusions; finished rows are kept."
-    from symbolic_gn.discover import tables
-    table = tables(out, jobs=jobs, budget=budget)
-    print(f"{out}: {len(table)} rows, {int(table['recovered'].sum())} laws recovered")
+def tables_command(checkout: Annotated[Path, typer.Argument(help="A checkout of the project.")] = Path(".")):
+    "Write the tables of README and 05_conclusions anew from the CSV files in nbs/results."
+    from symbolic_gn.discover import write_tables
+    nbs, readme = checkout / "nbs", checkout / "README.md"
+    if not (nbs / "results").is_dir() or not readme.is_file(): raise UserError(f"{checkout} is no checkout of the project: nbs/results or README.md is missing")
+    changed = write_tables(nbs / "results", readme, nbs / "05_conclusions.ipynb")
+    print("\n".join(f"{path}: written" for path in changed) or "nothing changed")
 
 # %% ../nbs/06_cli.ipynb #e91fc3a4
 def main(arguments: Optional[list[str]] = None) -> None:

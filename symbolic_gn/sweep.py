@@ -116,8 +116,9 @@ def discovery(cell: dict) -> dict:
     return row_of(discover(cell["system"], **options, **cell["settings"], progress=False).summary)
 
 
-def run_cell(key: str, cell: dict, work: Callable[[dict], dict] = discovery, marks: Path | None = None) -> dict:
-    "The record of a cell; `marks` is a folder that says which cells are running."
+def run_cell(key: str, cell: dict, work: Callable[[dict], dict] = discovery, marks: Path | None = None, driver: int | None = None) -> dict:
+    "The record of a cell; `marks` is a folder that says which cells are running, and a worker whose driver has died ends."
+    if driver not in (None, os.getpid(), os.getppid()): os._exit(1)
     mark = marks / key if marks else None
     if mark: mark.write_text(str(os.getpid()))
     try: row, error = work(cell), ""
@@ -137,7 +138,7 @@ def on_processes(cells: dict[str, dict], work: Callable, jobs: int, marks: Path)
         for mark in marks.iterdir(): mark.unlink()
         pool = Parallel(n_jobs=jobs, return_as="generator_unordered", pre_dispatch="all", batch_size=1)
         try:
-            for record in pool(delayed(run_cell)(key, cell, work, marks) for key, cell in list(waiting.items())):
+            for record in pool(delayed(run_cell)(key, cell, work, marks, os.getpid()) for key, cell in list(waiting.items())):
                 del waiting[record["key"]]
                 yield record
         except TerminatedWorkerError:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from symbolic_gn import analyze
-from symbolic_gn.discover import READ, discover, grid, read_law, report, row_of
+from symbolic_gn.discover import READ, discover, read_law, report, row_of
 from symbolic_gn.distill import equivalent, evaluate, symbol
 from symbolic_gn.errors import UserError
 from symbolic_gn.models import (
@@ -197,4 +197,3 @@ def test_discover_reads_instead_of_searching(toy, tmp_path):
     assert "Formula and network differ by at most" in report(s) and row_of(s)["faithfulness"] == s["faithfulness"]
     stored = json.loads((tmp_path / "discovery.json").read_text())
     assert stored["law"]["text"] == s["law"]["text"] and not (tmp_path / "search.csv").exists()
-    assert {(c["system"], c["seed"]) for c in grid() if c["model"] == "eql" and c["loss"] == "mae"} == {(s, k) for s in ("spring", "r1", "r2", "charge") for k in range(3)}

@@ -18,7 +18,7 @@ import symbolic_gn
 ROOM = Path(symbolic_gn.__file__).parent
 HOUSE = ROOM.parent
 EQL = ["eql.network", "eql.benchmark", "eql.digits", "eql.kinematics", "eql.oscillator", "eql.regressor"]
-ORDER = ["errors", "simulate", "models", "train", "analyze", "distill", *EQL, "discover", "sweep", "planets", "cli"]  # design 1
+ORDER = ["errors", "simulate", "models", "train", "analyze", "distill", *EQL, "noise", "hamiltonian", "discover", "sweep", "planets", "properties", "cli"]  # design 1
 LATER = {"models": {"distill", "eql.network", "eql.regressor"}, "distill": {"eql.regressor"}}  # entered only when a function needs them
 FORBIDDEN = {"models": {"jax", "simulate"}, "simulate": {"torch"}, "distill": {"torch", "jax", "models", "train", "simulate", "analyze"},
              "errors": {"torch", "jax", "numpy"}}

@@ -129,7 +129,10 @@ def test_two_sweeps_do_not_share_a_folder(tmp_path):
 DRIVER = """
     import sys, time
     from symbolic_gn.sweep import expand, sweep
-    def slow(cell): time.sleep(0.2); return dict(answer=cell["seed"])
+    def slow(cell):
+        with open(sys.argv[1] + "/started", "a") as file: file.write(f"{cell['seed']}\\n")
+        time.sleep(0.2)
+        return dict(answer=cell["seed"])
     sweep(expand(dict(system="spring", seed=list(range(40)))), sys.argv[1], jobs=2, work=slow, progress=False)
 """
 
@@ -141,13 +144,17 @@ def test_kill_9_of_the_driver_loses_at_most_the_running_cells(tmp_path):
     while time.monotonic() < deadline and (not path.exists() or path.read_bytes().count(b"\n") < 5): time.sleep(0.02)
     os.kill(driver.pid, signal.SIGKILL)
     driver.wait()
+    time.sleep(1)
+    started = (tmp_path / "started").read_text()
+    time.sleep(3)
+    assert (tmp_path / "started").read_text() == started  # workers begin nothing without their driver
     done = read_ledger(path)
     assert 5 <= len(done) < 40
     calls = []
     def counted(cell): calls.append(cell["seed"]); return dict(answer=cell["seed"])
     table = run(tmp_path, expand(dict(system="spring", seed=list(range(40)))), work=counted)
     assert len(calls) == 40 - len(done) and table["answer"].tolist() == list(range(40))
-    with contextlib.suppress(ProcessLookupError): os.killpg(driver.pid, signal.SIGKILL)  # its workers
+    with contextlib.suppress(ProcessLookupError): os.killpg(driver.pid, signal.SIGKILL)  # what is left of it
 
 
 def test_kill_9_of_a_worker_runs_its_cells_again(tmp_path):
