@@ -456,7 +456,7 @@ def why(row: pd.Series) -> str:
 def failures_table(results: dict[str, pd.DataFrame]) -> pd.DataFrame:
     "Every row of the paper's grid that is not the true law, with the formula that came out and the reason."
     rows = results["paper"][results["paper"]["recovered"].astype(str) != "True"]
-    return pd.DataFrame([dict(model=row["model"], seed=row["seed"], found=short(str(row["law"])), why=why(row)) for _, row in rows.iterrows()], index=[world(row) for _, row in rows.iterrows()])
+    return pd.DataFrame([dict(model=row["model"], seed=row["seed"], found=short(row["law"]) if isinstance(row["law"], str) else "", why=why(row)) for _, row in rows.iterrows()], index=[world(row) for _, row in rows.iterrows()])
 
 # %% ../nbs/05_conclusions.ipynb #45859c45
 def r2_table(results: dict[str, pd.DataFrame]) -> pd.DataFrame:
