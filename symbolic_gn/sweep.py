@@ -118,7 +118,8 @@ def discovery(cell: dict) -> dict:
 
 def run_cell(key: str, cell: dict, work: Callable[[dict], dict] = discovery, marks: Path | None = None, driver: int | None = None) -> dict:
     "The record of a cell; `marks` is a folder that says which cells are running, and a worker whose driver has died ends."
-    if driver not in (None, os.getpid(), os.getppid()): os._exit(1)
+    try: os.kill(os.getpid() if driver is None else driver, 0)  # asks whether it lives
+    except ProcessLookupError: os._exit(1)
     mark = marks / key if marks else None
     if mark: mark.write_text(str(os.getpid()))
     try: row, error = work(cell), ""
