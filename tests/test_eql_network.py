@@ -11,55 +11,62 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from symbolic_gn.distill import evaluate, symbol
-from symbolic_gn.eql import network as eql
+from symbolic_gn.core.errors import UserError
+from symbolic_gn.eql.equations import (
+    Equation,
+    EquationFit,
+    fit_equations,
+    load_network,
+    read_equation,
+    read_expressions,
+    regrow,
+    save_network,
+    snap_equation,
+)
 from symbolic_gn.eql.network import (
     BETA,
-    DEFAULT,
+    DEFAULT_PRIMITIVES,
     EQL,
     GAMMA,
     JOINT,
     PRIMITIVES,
-    SCHEDULES,
     ZETA,
-    Equation,
-    Stage,
-    active,
-    alive,
+    active_weights,
+    alive_weights,
     compact,
-    effects,
-    equation,
     expected_gates,
-    expressions,
-    fit,
     harden,
-    learners,
-    load,
-    losses,
-    minimise,
+    layer_units,
     open_probability,
-    pick,
-    power,
-    prune,
+    pick_trial,
+    pick_trials,
+    power_primitive,
     random_gates,
-    refit,
-    register,
-    regrow,
-    save,
+    register_primitive,
     smooth_root,
-    snap,
-    train,
-    trial,
-    units,
 )
-from symbolic_gn.errors import UserError
+from symbolic_gn.eql.training import (
+    STAGES,
+    Stage,
+    finite_losses,
+    learners,
+    minimise,
+    prune_weights,
+    refit_weights,
+    train_trials,
+    weight_effects,
+)
+from symbolic_gn.laws.formula import evaluate, symbol
 
 torch.set_num_threads(1)
 QUICK = (Stage(60, 1e-2), Stage(120, 1e-2, (0.0, 1.0)), Stage(40, (1e-2, 1e-3), 1.0))
 SIMPLE = {"constant": 1, "identity": 2, "square": 1, "product": 1}
 few = settings(max_examples=15, deadline=None)
 seeds = st.integers(0, 10_000)
-ALL = {"constant": 1, "identity": 2, "square": 1, "power3": 1, "sin": 1, "exp": 1, "sigmoid": 1, "log": 1, "sqrt": 1, "product": 2, "division": 1}
+ALL = {
+    "constant": 1, "identity": 2, "square": 1, "power3": 1, "sin": 1, "exp": 1, "sigmoid": 1, "log": 1, "sqrt": 1,
+    "product": 2, "division": 1
+}
 
 
 def points(rows=40, columns=2, seed=0, low=-1.0, high=1.0):
@@ -70,18 +77,19 @@ def sparse(seed, **settings):
     "A hardened network of which a tenth of the weights is left."
     net = EQL(2, seed=seed, regulariser=None, **settings).double().eval()
     g = torch.Generator().manual_seed(seed)
-    for layer in net.layers: layer.mask.copy_(torch.rand(layer.mask.shape, generator=g) < 0.15)
+    for layer in net.layers:
+        layer.mask.copy_(torch.rand(layer.mask.shape, generator=g) < 0.15)
     return net
 
 
 # ---------------------------------------------------------------- operations
 
-POWERS = [power(p).name for p in (3, 1.5, -1)]
+POWERS = [power_primitive(p).name for p in (3, 1.5, -1)]
 
 
 def test_powers_are_known_by_their_exponent():
     assert POWERS == ["power3", "power1.5", "power-1"] and {*POWERS} <= {*PRIMITIVES}
-    assert power(1.5).sympy(sp.Symbol("g")) == sp.Symbol("g") ** sp.Rational(3, 2)
+    assert power_primitive(1.5).sympy(sp.Symbol("g")) == sp.Symbol("g") ** sp.Rational(3, 2)
 
 
 @pytest.mark.parametrize("name", list(PRIMITIVES))
@@ -95,17 +103,20 @@ def test_torch_and_sympy_agree_on_the_safe_domain(name, seed):
     if p.arity == 0:
         assert p.torch() == float(p.sympy())
         return
-    with np.errstate(all="ignore"): written = sp.lambdify(z, p.sympy(*z), "numpy")(*(a.numpy() for a in args))
-    np.testing.assert_allclose(p.torch(*args)[ok].numpy(), np.broadcast_to(written, 50)[ok.numpy()], rtol=1e-10, atol=1e-12)
+    with np.errstate(all="ignore"):
+        written = sp.lambdify(z, p.sympy(*z), "numpy")(*(a.numpy() for a in args))
+    np.testing.assert_allclose(
+        p.torch(*args)[ok].numpy(), np.broadcast_to(written, 50)[ok.numpy()], rtol=1e-10, atol=1e-12
+    )
     assert torch.isfinite(p.torch(*args)).all()  # also outside
 
 
 def test_an_operation_of_ones_own_is_one_call():
-    register("half", lambda g: g / 2, lambda g: g / 2)
+    register_primitive("half", lambda g: g / 2, lambda g: g / 2)
     try:
         net = EQL(1, layers=1, primitives={"half": 2}, regulariser=None)
-        assert expressions(net, ["x"])[0].free_symbols == {symbol("x")}
-        assert [(p.name, n) for p, n in units({"half": 2})] == [("half", 2)]
+        assert read_expressions(net, ["x"])[0].free_symbols == {symbol("x")}
+        assert [(p.name, n) for p, n in layer_units({"half": 2})] == [("half", 2)]
     finally:
         del PRIMITIVES["half"]
 
@@ -128,7 +139,8 @@ def test_smooth_root_is_twice_differentiable_at_its_joint():
         f = smooth_root(w, a)
         d1 = torch.autograd.grad(f.sum(), w, create_graph=True)[0]
         d2 = torch.autograd.grad(d1.sum(), w)[0]
-        for v in (f, d1, d2): assert v[0].item() == pytest.approx(v[1].item(), rel=1e-5)
+        for v in (f, d1, d2):
+            assert v[0].item() == pytest.approx(v[1].item(), rel=1e-5)
         assert d1[1].item() == pytest.approx(0.5 / math.sqrt(a), rel=1e-5)
 
 
@@ -143,7 +155,8 @@ def test_smooth_root_is_even_zero_at_zero_and_grows(w):
 
 def test_the_floor_is_subtracted_for_the_whole_network():
     net = EQL(2, trials=2, regulariser="l05").double()
-    for layer in net.layers: layer.weight.data[0] = 0.0
+    for layer in net.layers:
+        layer.weight.data[0] = 0.0
     assert net.penalty()[0].item() == pytest.approx(0.0, abs=1e-9)
     assert net.penalty()[1].item() > 10
 
@@ -194,12 +207,12 @@ def test_random_in_training_still_outside_and_held_between_draws():
 def test_permuting_trials_permutes_results(seed):
     order = np.random.default_rng(seed).permutation(4).tolist()
     net, x = EQL(2, trials=4, seed=seed).eval(), points(seed=seed)
-    other = pick(net, order)
+    other = pick_trials(net, order)
     assert torch.allclose(other(x), net(x)[order], rtol=1e-5, atol=1e-6)
     assert torch.allclose(other.penalty(), net.penalty()[order])
     assert other.seeds == [net.seeds[k] for k in order]
     few = EQL(2, trials=2, layers=1, primitives={"square": 1, "product": 1}, seed=seed)
-    assert expressions(pick(few, [1, 0]), None, 0) == expressions(few, None, 1)
+    assert read_expressions(pick_trials(few, [1, 0]), None, 0) == read_expressions(few, None, 1)
 
 
 def test_permuting_trials_permutes_training_and_pruning():
@@ -209,9 +222,9 @@ def test_permuting_trials_permutes_training_and_pruning():
     for order in ([0, 1, 2], [2, 0, 1]):
         net = EQL(2, trials=3, seed=order, primitives={"identity": 1, "square": 1, "product": 1}).double()
         loss = lambda: (net(x) - y).square().mean((1, 2))
-        train(net, loss, QUICK, penalty=1e-3)
-        prune(net, loss, rows=60)
-        found.append((net(x).detach(), active(net)))
+        train_trials(net, loss, QUICK, penalty=1e-3)
+        prune_weights(net, loss, rows=60)
+        found.append((net(x).detach(), active_weights(net)))
     assert torch.allclose(found[1][0], found[0][0][[2, 0, 1]], rtol=1e-6, atol=1e-8)
     assert torch.equal(found[1][1], found[0][1][[2, 0, 1]])
 
@@ -231,8 +244,9 @@ def test_a_trial_that_overflows_begins_again_and_the_others_do_not_notice():
     results = []
     for broken in (False, True):
         net = EQL(2, trials=3, seed=1)
-        if broken: net.read_out.weight.data[1] = math.inf
-        train(net, lambda: (net(x) - y).square().mean((1, 2)), (Stage(30, 1e-2),))
+        if broken:
+            net.read_out.weight.data[1] = math.inf
+        train_trials(net, lambda: (net(x) - y).square().mean((1, 2)), (Stage(30, 1e-2),))
         results.append((net(x).detach(), list(net.redraws)))
     assert results[0][1] == [1, 1, 1] and results[1][1] == [1, 2, 1]
     assert torch.isfinite(results[1][0]).all()
@@ -242,7 +256,7 @@ def test_a_trial_that_overflows_begins_again_and_the_others_do_not_notice():
 def test_when_every_trial_is_nan_one_line_says_so():
     net, x = EQL(1, trials=2), points(columns=1).float()
     with pytest.raises(UserError, match="every trial turned infinite or NaN"):
-        train(net, lambda: net(x).mean((1, 2)) * math.nan, (Stage(50, 1e-2),), redraws=3)
+        train_trials(net, lambda: net(x).mean((1, 2)) * math.nan, (Stage(50, 1e-2),), redraws=3)
 
 
 # ---------------------------------------------------------------- formulas
@@ -253,7 +267,7 @@ def test_the_formula_is_the_network(seed, skips, bias, layers):
     net, x = sparse(seed, layers=layers, skips=skips, bias=bias, outputs=2), points(seed=seed)
     values = net(x)[0]
     assume(values.abs().max() < 1e6)
-    for k, e in enumerate(expressions(net, ["x", "y"])):
+    for k, e in enumerate(read_expressions(net, ["x", "y"])):
         written = evaluate(e, {"x": x[:, 0].numpy(), "y": x[:, 1].numpy()})
         np.testing.assert_allclose(written, values[:, k].detach().numpy(), rtol=1e-7, atol=1e-9)
 
@@ -263,8 +277,8 @@ def test_the_formula_is_the_network(seed, skips, bias, layers):
 def test_printed_equations_are_faithful(seed):
     net, x = sparse(seed), points(seed=seed).numpy()
     assume(np.abs(net(torch.as_tensor(x)).detach().numpy()).max() < 1e6)
-    eq = equation(net, x, 0, ["x", "y"])
-    snapped = snap(eq, x, eq.values)
+    eq = read_equation(net, x, 0, ["x", "y"])
+    snapped = snap_equation(eq, x, eq.values)
     assert eq.faithfulness <= 1e-5 and snapped.faithfulness <= 1e-5
     again = np.abs(snapped(x) - eq.values).max() / max(np.abs(eq.values).max(), 1e-12)
     assert again == pytest.approx(snapped.faithfulness, abs=1e-9)
@@ -273,17 +287,18 @@ def test_printed_equations_are_faithful(seed):
 def test_inputs_may_be_formulas():
     net = sparse(3, layers=1, primitives={"identity": 2, "product": 1})
     x, y = symbol("x"), symbol("y")
-    plain = expressions(net, ["x", "y"])[0]
-    assert sp.expand(plain.subs({x: x / 2, y: 1.0}) - expressions(net, [x / 2, 1.0])[0]) == 0
-    with pytest.raises(UserError, match="1 given, but the network has 2 inputs"): expressions(net, ["x"])
+    plain = read_expressions(net, ["x", "y"])[0]
+    assert sp.expand(plain.subs({x: x / 2, y: 1.0}) - read_expressions(net, [x / 2, 1.0])[0]) == 0
+    with pytest.raises(UserError, match="1 given, but the network has 2 inputs"):
+        read_expressions(net, ["x"])
 
 
 def test_snapping_moves_only_what_the_data_do_not_notice():
     x = points(100, 1).numpy()
     eq = Equation(2.0000000001 * symbol("x") + sp.Float(1e-9), ("x",), 0.0)
-    assert snap(eq, x, 2 * x[:, 0]).expr == 2 * symbol("x")
+    assert snap_equation(eq, x, 2 * x[:, 0]).expr == 2 * symbol("x")
     kept = Equation(sp.Float(2.003) * symbol("x"), ("x",), 0.0)
-    assert float(snap(kept, x, 2.003 * x[:, 0]).expr.subs(symbol("x"), 1)) == pytest.approx(2.003, abs=1e-12)
+    assert float(snap_equation(kept, x, 2.003 * x[:, 0]).expr.subs(symbol("x"), 1)) == pytest.approx(2.003, abs=1e-12)
 
 
 def test_an_equation_shows_itself():
@@ -300,21 +315,22 @@ def test_hardening_and_leaving_out_units_change_nothing(seed, skips, bias):
     net = EQL(2, trials=3, seed=seed, skips=skips, bias=bias).double().eval()
     g = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for layer in net.layers: layer.log_alpha -= 5.0 * (torch.rand(layer.log_alpha.shape, generator=g) < 0.85)
+        for layer in net.layers:
+            layer.log_alpha -= 5.0 * (torch.rand(layer.log_alpha.shape, generator=g) < 0.85)
     x = points(seed=seed)
-    y, count = net(x).detach(), active(net)
+    y, count = net(x).detach(), active_weights(net)
     size = sum(layer.weight[0].numel() for layer in net.layers)
     compact(net)
     assert torch.allclose(net(x), y, rtol=1e-9, atol=1e-9 * float(y.abs().max() + 1))
-    assert torch.equal(active(net), count)
+    assert torch.equal(active_weights(net), count)
     assert sum(layer.weight[0].numel() for layer in net.layers) <= size and net.penalty().tolist() == [0, 0, 0]
 
 
 def test_a_weight_that_leads_nowhere_takes_no_part():
     net = EQL(1, layers=1, primitives={"identity": 2}, regulariser=None).eval()
     net.read_out.weight.data[:] = torch.tensor([[[1.0], [0.0]]])
-    assert active(net).tolist() == [2]
-    assert [int(m.sum()) for m in alive(harden(net))] == [1, 1]
+    assert active_weights(net).tolist() == [2]
+    assert [int(m.sum()) for m in alive_weights(harden(net))] == [1, 1]
 
 
 @given(seed=seeds, skips=st.booleans(), bias=st.booleans())
@@ -322,9 +338,13 @@ def test_a_weight_that_leads_nowhere_takes_no_part():
 def test_regrowing_keeps_what_was_found(seed, skips, bias):
     old = compact(EQL(2, trials=2, seed=seed, skips=skips, bias=bias, regulariser=None).eval())
     g = torch.Generator().manual_seed(seed)
-    for layer in old.layers: layer.mask.copy_(torch.rand(layer.mask.shape, generator=g) < 0.1)
+    for layer in old.layers:
+        layer.mask.copy_(torch.rand(layer.mask.shape, generator=g) < 0.1)
     compact(old)
-    new = regrow(EQL(2, trials=2, seed=seed + 1, skips=skips, bias=bias, init=(1e-12, 1e-12, 1e-12), regulariser="l05").eval(), old)
+    new = regrow(
+        EQL(2, trials=2, seed=seed + 1, skips=skips, bias=bias, init=(1e-12, 1e-12, 1e-12), regulariser="l05").eval(),
+        old,
+    )
     x = points(seed=seed)
     assert torch.allclose(new(x), old(x), rtol=1e-5, atol=1e-5)
 
@@ -335,7 +355,7 @@ def test_a_stage_ramps():
     s = Stage(101, (1e-2, 1e-4), (0.0, 2.0))
     assert s.at(0) == (1e-2, 0.0) and s.at(100) == (pytest.approx(1e-4), 2.0)
     assert s.at(50)[0] == pytest.approx(1e-3) and s.at(50)[1] == 1.0
-    assert set(SCHEDULES) == {"l0", "l05", None}
+    assert set(STAGES) == {"l0", "l05", None}
 
 
 @given(seed=seeds)
@@ -359,35 +379,37 @@ def test_pruning_leaves_the_law_and_its_effects_are_right():
     y = x[:, :1] ** 2 - 0.5 * x[:, 1:]
     net = EQL(2, layers=1, trials=2, primitives={"identity": 2, "square": 2}, regulariser=None, seed=3).double()
     loss = lambda: (net(x) - y).square().mean((1, 2))
-    assert (refit(net, loss, 400) < 1e-12).all()
-    after, places = effects([net], loss)
+    assert (refit_weights(net, loss, 400) < 1e-12).all()
+    after, places = weight_effects([net], loss)
     by_hand = copy.deepcopy(net)
     flat = torch.cat([layer.mask.reshape(2, -1) for layer in by_hand.layers], 1)
     flat[1, places[0, 1]] = 0
     for layer, part in zip(by_hand.layers, flat.split([layer.mask[0].numel() for layer in by_hand.layers], 1)):
         layer.mask.copy_(part.reshape(layer.mask.shape))
     assert after[0, 1].item() == pytest.approx((by_hand(x) - y).square().mean((1, 2))[1].item(), rel=1e-9)
-    prune(net, loss, rows=80)
-    assert (losses(loss) < 1e-10).all() and (active(net) <= 4).all()
-    assert equation(net, x.numpy(), 0, ["x", "y"]).faithfulness < 1e-9
+    prune_weights(net, loss, rows=80)
+    assert (finite_losses(loss) < 1e-10).all() and (active_weights(net) <= 4).all()
+    assert read_equation(net, x.numpy(), 0, ["x", "y"]).faithfulness < 1e-9
 
 
 def test_modules_around_the_network_are_trained_too():
     encoder, net, x = torch.nn.Linear(3, 1), EQL(1, layers=1), points(50, 3).float()
     y = x.sum(1, keepdim=True)
     before = encoder.weight.detach().clone()
-    train(net, lambda: (net(encoder(x)) - y).square().mean((1, 2)), (Stage(20, 1e-2),), extra=[encoder])
+    train_trials(net, lambda: (net(encoder(x)) - y).square().mean((1, 2)), (Stage(20, 1e-2),), extra=[encoder])
     assert not torch.equal(before, encoder.weight) and not encoder.training
     two = EQL(1, trials=2)
     with pytest.raises(UserError, match="no axis for 2 trials"):
-        train(two, lambda: two(encoder(x)).square().mean((1, 2)), (Stage(2, 1e-2),), extra=[encoder])
+        train_trials(two, lambda: two(encoder(x)).square().mean((1, 2)), (Stage(2, 1e-2),), extra=[encoder])
 
 
 def test_learners_are_found_wherever_they_are():
     holder = torch.nn.ModuleDict({"a": EQL(1), "b": EQL(2)})
     assert len(learners(holder)) == 2 and len(learners([EQL(1), holder])) == 3
-    with pytest.raises(UserError, match="holds no EQL"): learners(torch.nn.Linear(1, 1))
-    with pytest.raises(UserError, match="differ in their number of trials"): learners([EQL(1), EQL(1, trials=2)])
+    with pytest.raises(UserError, match="holds no EQL"):
+        learners(torch.nn.Linear(1, 1))
+    with pytest.raises(UserError, match="differ in their number of trials"):
+        learners([EQL(1), EQL(1, trials=2)])
 
 
 # ---------------------------------------------------------------- the whole recipe
@@ -396,7 +418,9 @@ def test_a_table_gives_an_equation():
     x = points(100).numpy()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = fit(x, x[:, 0] ** 2 + x[:, 1], symbols=["x", "y"], trials=3, stages=QUICK, rounds=2, primitives=SIMPLE)
+        found = fit_equations(
+            x, x[:, 0] ** 2 + x[:, 1], symbols=["x", "y"], trials=3, stages=QUICK, rounds=2, primitives=SIMPLE
+        )
     assert sp.expand(found.best.expr - symbol("x") ** 2 - symbol("y")) == 0
     assert all(e.faithfulness <= 1e-5 for e in found.equations) and len(found.front) >= 1
     assert found.trials == [0, 1, 2] and found.validation[found.order[0]] < 1e-10
@@ -405,7 +429,7 @@ def test_a_table_gives_an_equation():
 def test_a_constant_target_is_a_number_and_a_warning():
     x = points(40, 1).numpy()
     with pytest.warns(UserWarning, match="the target is constant"):
-        found = fit(x, np.full(40, 2.5), trials=2, stages=QUICK, rounds=1, primitives=SIMPLE)
+        found = fit_equations(x, np.full(40, 2.5), trials=2, stages=QUICK, rounds=1, primitives=SIMPLE)
     np.testing.assert_allclose(found.best(x), 2.5, rtol=1e-5)
 
 
@@ -418,7 +442,8 @@ def test_a_constant_target_is_a_number_and_a_warning():
     (dict(trials=0), "trials is 0"),
 ])
 def test_wrong_settings_are_told_in_one_line(change, says):
-    with pytest.raises(UserError, match=says) as error: fit(points(30).numpy(), np.arange(30.0), **change)
+    with pytest.raises(UserError, match=says) as error:
+        fit_equations(points(30).numpy(), np.arange(30.0), **change)
     assert "\n" not in str(error.value)
 
 
@@ -429,21 +454,25 @@ def test_wrong_settings_are_told_in_one_line(change, says):
     (np.ones((30, 2)), np.ones(29), r"x has shape \(30, 2\) and y \(29,\)"),
 ])
 def test_wrong_data_are_told_in_one_line(x, y, says):
-    with pytest.raises(UserError, match=says): fit(x, y)
+    with pytest.raises(UserError, match=says):
+        fit_equations(x, y)
 
 
 def test_seeds_must_fit_the_trials():
-    with pytest.raises(UserError, match="2 seeds given for 3 trials"): EQL(1, trials=3, seed=[1, 2])
-    with pytest.raises(UserError, match="trial 5 does not exist"): trial(EQL(1), 5)
+    with pytest.raises(UserError, match="2 seeds given for 3 trials"):
+        EQL(1, trials=3, seed=[1, 2])
+    with pytest.raises(UserError, match="trial 5 does not exist"):
+        pick_trial(EQL(1), 5)
     assert EQL(1, trials=2, seed=7).seeds == [7, 8]
 
 
 def test_outside_a_safe_domain_a_warning_says_so_and_the_equation_comes_last():
     net = EQL(1, layers=1, primitives={"log": 1}, regulariser=None)
-    with pytest.warns(UserWarning, match="leaves the safe domain"): eq = equation(net, [[-1.0], [1.0]])
+    with pytest.warns(UserWarning, match="leaves the safe domain"):
+        eq = read_equation(net, [[-1.0], [1.0]])
     assert eq.faithfulness == math.inf
     good = Equation(symbol("x0"), ("x0",), 0.0)
-    assert eql.Fit([net, net], [eq, good], np.array([0.0, 0.5]), [1, 1], [0, 1]).best is good
+    assert EquationFit([net, net], [eq, good], np.array([0.0, 0.5]), [1, 1], [0, 1]).best is good
 
 
 def test_logarithms_and_roots_can_be_learned_with():
@@ -451,30 +480,45 @@ def test_logarithms_and_roots_can_be_learned_with():
     primitives = {"identity": 1, "constant": 1, "log": 1, "sqrt": 1}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        found = fit(x, np.log(x[:, 0] + 1.5), trials=1, stages=QUICK, rounds=1, primitives=primitives)
+        found = fit_equations(x, np.log(x[:, 0] + 1.5), trials=1, stages=QUICK, rounds=1, primitives=primitives)
     assert np.isfinite(found.validation).all() and len(found.equations) == 1
 
 
 # ---------------------------------------------------------------- files
 
-@given(seed=seeds, regulariser=st.sampled_from(["l0", "l05", None]), skips=st.booleans(), double=st.booleans(), small=st.booleans())
+@given(
+    seed=seeds, regulariser=st.sampled_from(["l0", "l05", None]), skips=st.booleans(), double=st.booleans(),
+    small=st.booleans(),
+)
 @few
 def test_saved_and_loaded_networks_agree(tmp_path_factory, seed, regulariser, skips, double, small):
     net = EQL(2, 2, trials=2, regulariser=regulariser, skips=skips, seed=seed, primitives=ALL)
-    if double: net.double()
-    if small: compact(net)
-    again, x = load(save(net.eval(), tmp_path_factory.mktemp("n") / "net.safetensors")), points(seed=seed, low=0.1)
+    if double:
+        net.double()
+    if small:
+        compact(net)
+    again, x = (
+        load_network(save_network(net.eval(), tmp_path_factory.mktemp("n") / "net.safetensors")),
+        points(seed=seed, low=0.1)
+    )
     assert torch.allclose(net(x).nan_to_num(), again(x).nan_to_num(), rtol=1e-6, atol=1e-9)
-    assert again.dtype == net.dtype and again.regulariser == net.regulariser and torch.allclose(again.penalty(), net.penalty())
+    assert (
+        again.dtype == net.dtype
+        and again.regulariser == net.regulariser
+        and torch.allclose(again.penalty(), net.penalty())
+    )
 
 
 def test_files_that_are_something_else_are_named(tmp_path):
     (tmp_path / "a").write_bytes(b"nonsense that is longer than eight bytes")
     for name in ("a", "b"):
-        with pytest.raises(UserError, match=f"{name} is no saved equation learner"): load(tmp_path / name)
+        with pytest.raises(UserError, match=f"{name} is no saved equation learner"):
+            load_network(tmp_path / name)
 
 
 def test_the_default_layer_is_that_of_the_paper():
     net = EQL(1, regulariser=None)
-    assert DEFAULT == {"constant": 2, "identity": 4, "square": 4, "sin": 2, "exp": 2, "sigmoid": 2, "product": 2}
-    assert net.hidden[0].outputs == 18 and eql.JOINT == 0.05
+    assert DEFAULT_PRIMITIVES == {
+        "constant": 2, "identity": 4, "square": 4, "sin": 2, "exp": 2, "sigmoid": 2, "product": 2
+    }
+    assert net.hidden[0].outputs == 18 and JOINT == 0.05

@@ -1,4 +1,4 @@
-"Nine biases: parameter counts, formulas, symmetries, and inputs at the edge of what a network can bear."
+"Graph networks: counts, formulas, symmetries, hooks, and inputs at the edge of what a network can bear."
 import dataclasses
 import itertools
 
@@ -10,12 +10,13 @@ from hypothesis import strategies as st
 from torch import nn
 
 from symbolic_gn import models as M
-from symbolic_gn.errors import UserError
+from symbolic_gn.core import contracts
+from symbolic_gn.core.errors import UserError
+from symbolic_gn.core.graph import edges as graph_edges
 from symbolic_gn.models import (
     MODELS,
     Architecture,
     Custom,
-    all_pairs,
     batch_edges,
     keep_strongest,
     make_model,
@@ -30,6 +31,10 @@ seeds = st.integers(0, 2**31 - 1)
 few = settings(max_examples=10, deadline=None)
 
 
+def all_pairs(bodies):
+    return torch.as_tensor(graph_edges("all", bodies))
+
+
 def world(seed, graphs=1, bodies=4, dim=2):
     "Node vectors of random bodies."
     g = torch.Generator().manual_seed(seed)
@@ -42,7 +47,8 @@ def small(name, dim=2, **options):
     torch.manual_seed(5)
     model = make_model(name, dim, **{**SMALL, **options})
     for part in model.modules():
-        if isinstance(part, nn.Linear) and not part.weight.any(): nn.init.normal_(part.weight, std=0.1)
+        if isinstance(part, nn.Linear) and not part.weight.any():
+            nn.init.normal_(part.weight, std=0.1)
     return model.eval()
 
 
@@ -56,15 +62,17 @@ def assert_close(a, b, tolerance=1e-4):
 
 
 COUNTS = {  # 2-D, 3-D; the Hamiltonian network is the original's with Softplus
-    "standard": (427_902, 430_003), "l1": (427_902, 430_003), "prune": (427_902, 430_003), "bottleneck": (369_004, 371_706),
-    "kl": (458_002, 460_103), "flat_hgn": (367_802, 369_602), "pm": (1_059_102, None), "cust": (457_902, None),
+    "standard": (427_902, 430_003), "l1": (427_902, 430_003), "prune": (427_902, 430_003),
+    "bottleneck": (369_004, 371_706), "kl": (458_002, 460_103), "flat_hgn": (367_802, 369_602), "pm": (1_059_102, None),
+    "cust": (457_902, None)
 }
 
 
 @pytest.mark.parametrize("name", COUNTS)
 def test_parameter_counts_are_the_originals(name):
     for dim, count in zip((2, 3), COUNTS[name]):
-        if count: assert parameter_count(make_model(name, dim, paper=True)) == count
+        if count:
+            assert parameter_count(make_model(name, dim, paper=True)) == count
 
 
 def test_three_dimensions_of_the_fork_follow_from_its_widths():
@@ -75,7 +83,11 @@ def test_three_dimensions_of_the_fork_follow_from_its_widths():
     assert parameter_count(make_model("cust", 3, paper=True)) == (inputs + 1) * 300 + 2 * 301 * 300 + 601 * 100 + tail
 
 
-def test_every_model_is_counted_or_new(): assert set(MODELS) == {*COUNTS, "newton", "eql"}
+NAMES = [*COUNTS, "newton", "eql"]  # those that bodies need no numbers for
+
+
+def test_every_model_is_counted_or_new():
+    assert set(MODELS) == {*NAMES, "orrery", "lookup"}
 
 
 # formulas
@@ -98,7 +110,8 @@ def test_plus_minus_is_the_forks_formula(activation):
     assert [part.out_features for part in linear] == [300, 450, 600, 450, 300, 100]
     v, act = torch.randn(3, 12), M.ACTIVATIONS[activation]()
     y = v
-    for k, part in enumerate(linear): y = part(act(y) if k else y)
+    for k, part in enumerate(linear):
+        y = part(act(y) if k else y)
     assert_close(f(v), y, 1e-6)
 
 
@@ -113,7 +126,10 @@ def test_mlp_has_the_layers_it_is_asked_for():
 
 
 def test_paper_network_is_a_sum_of_messages_and_a_node_network():
-    model, x, edges = small("standard", coordinates="absolute", compress=False, update="free", activation="relu"), world(3), all_pairs(4)
+    model, x, edges = (
+        small("standard", coordinates="absolute", compress=False, update="free", activation="relu"), world(3),
+        all_pairs(4)
+    )
     with torch.no_grad():
         e = model.phi_e(torch.cat([x[edges[1]], x[edges[0]]], 1))  # receiver first
         total = torch.zeros(4, 100).index_add(0, edges[1], e)
@@ -129,7 +145,9 @@ def test_nodes_follow_the_originals_layout():
 def test_edges_are_sorted_by_receiver_and_batches_block_diagonal():
     edges = all_pairs(3)
     assert edges.tolist() == [[1, 2, 0, 2, 0, 1], [0, 0, 1, 1, 2, 2]]
-    assert batch_edges(edges, 3, 2).tolist() == [[1, 2, 0, 2, 0, 1, 4, 5, 3, 5, 3, 4], [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5]]
+    assert batch_edges(edges, 3, 2).tolist() == [
+        [1, 2, 0, 2, 0, 1, 4, 5, 3, 5, 3, 4], [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5]
+    ]
 
 
 @few
@@ -141,14 +159,15 @@ def test_reverse_finds_each_opposite_whatever_the_order(seed, bodies, graphs):
 
 
 def test_an_edge_without_its_opposite_is_named():
-    with pytest.raises(UserError, match="without its opposite"): reverse_edges(torch.tensor([[0, 1, 2], [1, 0, 0]]))
+    with pytest.raises(UserError, match="without its opposite"):
+        reverse_edges(torch.tensor([[0, 1, 2], [1, 0, 0]]))
 
 
 # symmetries
 
 
 @few
-@given(seeds, st.sampled_from(list(MODELS)), st.sampled_from([2, 3]))
+@given(seeds, st.sampled_from(NAMES), st.sampled_from([2, 3]))
 def test_permuting_bodies_permutes_accelerations(seed, name, dim):
     model, x = small(name, dim), world(seed, dim=dim)
     order = torch.randperm(4, generator=torch.Generator().manual_seed(seed))
@@ -157,7 +176,7 @@ def test_permuting_bodies_permutes_accelerations(seed, name, dim):
 
 
 @few
-@given(seeds, st.sampled_from(list(MODELS)))
+@given(seeds, st.sampled_from(NAMES))
 def test_the_order_of_edges_changes_only_the_order_of_messages(seed, name):
     model, x, edges = small(name), world(seed), all_pairs(4)
     order = torch.randperm(12, generator=torch.Generator().manual_seed(seed))
@@ -166,7 +185,7 @@ def test_the_order_of_edges_changes_only_the_order_of_messages(seed, name):
 
 
 @few
-@given(seeds, st.sampled_from(list(MODELS)), st.booleans(), st.floats(-3, 3))
+@given(seeds, st.sampled_from(NAMES), st.booleans(), st.floats(-3, 3))
 def test_relative_coordinates_do_not_see_where_the_world_is(seed, name, compress, shift):
     model, x = small(name, compress=compress), world(seed)
     moved = x.clone()
@@ -184,7 +203,9 @@ def test_absolute_coordinates_do_see_it():
 @few
 @given(seeds, st.sampled_from([2, 3]), st.sampled_from(["relative", "absolute"]))
 def test_newton_acts_and_reacts(seed, dim, coordinates):
-    model, x, edges = small("newton", dim, coordinates=coordinates), world(seed, 3, dim=dim), batch_edges(all_pairs(4), 4, 3)
+    model, x, edges = (
+        small("newton", dim, coordinates=coordinates), world(seed, 3, dim=dim), batch_edges(all_pairs(4), 4, 3)
+    )
     force = model.messages(x, edges)
     assert_close(force[reverse_edges(edges)], -force, 1e-6)
     assert_close(model.messages(x, edges, reverse_edges(edges)), force, 0)
@@ -210,7 +231,9 @@ def test_newton_without_antisymmetry_loses_momentum():
 @few
 @given(seeds, st.sampled_from(["absolute", "relative"]), st.booleans())
 def test_hamiltonian_force_is_minus_the_gradient_of_the_pair_energies(seed, coordinates, compress):
-    model, x, edges = small("flat_hgn", coordinates=coordinates, compress=compress).double(), world(seed).double(), all_pairs(4)
+    model, x, edges = (
+        small("flat_hgn", coordinates=coordinates, compress=compress).double(), world(seed).double(), all_pairs(4)
+    )
     model.scale.fill_(2.5)
     expand, M.expand = M.expand, lambda y, compress: torch.sinh(y) if compress else y  # float64, for the differences
     try:
@@ -222,7 +245,9 @@ def test_hamiltonian_force_is_minus_the_gradient_of_the_pair_energies(seed, coor
                 there, back = x.clone(), x.clone()
                 there[i, axis] += step
                 back[i, axis] -= step
-                slope = (model.messages(there, edges)[both].sum() - model.messages(back, edges)[both].sum()).detach() / (2 * step)
+                slope = (
+                    model.messages(there, edges)[both].sum() - model.messages(back, edges)[both].sum()
+                ).detach() / (2 * step)
                 assert float(push[k, axis]) == pytest.approx(-float(slope), rel=1e-5, abs=1e-6)
     finally:
         M.expand = expand
@@ -253,9 +278,11 @@ def test_only_formulas_promise_rotation_but_distances_turn_with_the_world():
     c, s = np.cos(1.0), np.sin(1.0)
     turn = torch.tensor([[c, -s], [s, c]], dtype=torch.float32)
     turned = torch.cat([x[:, :2] @ turn.T, x[:, 2:4] @ turn.T, x[:, 4:]], 1)
-    for name in MODELS:
+    for name in NAMES:
         model = small(name)
-        assert torch.allclose(model(turned, all_pairs(4)), model(x, all_pairs(4)) @ turn.T, atol=1e-3) == (name == "eql"), name
+        assert torch.allclose(model(turned, all_pairs(4)), model(x, all_pairs(4)) @ turn.T, atol=1e-3) == (
+            name == "eql"
+        ), name
     i, j = all_pairs(4)[1], all_pairs(4)[0]
     for view, column in ((M.relative_edge, 2), (M.compressed_edge, 3)):
         assert_close(view(turned[i], turned[j], 2)[:, column], view(x[i], x[j], 2)[:, column], 1e-5)  # r
@@ -265,7 +292,7 @@ def test_only_formulas_promise_rotation_but_distances_turn_with_the_world():
 
 
 @few
-@given(seeds, st.sampled_from(list(MODELS)))
+@given(seeds, st.sampled_from(NAMES))
 def test_a_batch_is_its_graphs_one_by_one(seed, name):
     model, x, pairs = small(name), world(seed, 3), all_pairs(4)
     together = model(x, batch_edges(pairs, 4, 3))
@@ -274,7 +301,7 @@ def test_a_batch_is_its_graphs_one_by_one(seed, name):
     assert_close(said, torch.cat([model.messages(part, pairs) for part in x.split(4)]))
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", NAMES)
 def test_accelerations_come_in_chunks_as_arrays(name, springs):
     model = small(name)
     arrays = springs.position[:5, 3], springs.velocity[:5, 3], springs.mass[:5], springs.charge[:5]
@@ -283,7 +310,7 @@ def test_accelerations_come_in_chunks_as_arrays(name, springs):
     np.testing.assert_allclose(a, M.accelerations(model, *arrays, springs.edge_index), rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", NAMES)
 def test_any_edges_will_do(name):
     model, x = small(name), world(0)
     chain = torch.tensor([[1, 0, 2, 1, 3, 2], [0, 1, 1, 2, 2, 3]])
@@ -321,8 +348,11 @@ def test_kl_draws_have_the_spread_that_was_promised():
     model, x, edges = small("kl", messages=3, compress=False).train(), world(1), all_pairs(4)
     mean, logvar = model.moments(x, edges)
     drawn = []
-    update, model.update_nodes = model.update_nodes, lambda x, e, edges: (drawn.append(e.detach()), update(x, e, edges))[1]
-    for _ in range(2000): model.predict(x, edges)
+    update, model.update_nodes = (
+        model.update_nodes, lambda x, e, edges: (drawn.append(e.detach()), update(x, e, edges))[1]
+    )
+    for _ in range(2000):
+        model.predict(x, edges)
     drawn = torch.stack(drawn)
     mean, spread = mean.detach(), (logvar / 2).exp().detach()
     assert float(((drawn.mean(0) - mean) / spread).abs().max()) < 0.15
@@ -331,7 +361,8 @@ def test_kl_draws_have_the_spread_that_was_promised():
 
 def test_extreme_variances_are_bounded():
     model, x = small("kl", compress=False), world(1)
-    with torch.no_grad(): model.phi_e[-1].bias.fill_(1e4)
+    with torch.no_grad():
+        model.phi_e[-1].bias.fill_(1e4)
     assert float(model.moments(x, all_pairs(4))[1].detach().max()) == 10
     assert torch.isfinite(model.predict(x, all_pairs(4)).penalty).all()
 
@@ -347,7 +378,8 @@ def test_pruning_goes_down_from_all_to_few(first, last, end):
     assert all(a >= b for a, b in zip(counts, counts[1:]))
 
 
-def test_pruning_is_half_done_half_way(): assert prune_count(0.175, 100, 2) == 51
+def test_pruning_is_half_done_half_way():
+    assert prune_count(0.175, 100, 2) == 51
 
 
 def test_only_the_strongest_components_speak_on():
@@ -367,12 +399,14 @@ def test_pruned_components_are_part_of_the_weights():
 # every combination
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("dim", [2, 3])
 def test_every_view_bears_bodies_that_almost_touch(name, dim):
     x = world(1, dim=dim)
     x[1, :dim] = x[0, :dim] + 1e-6
-    for coordinates, compress, update in itertools.product(["absolute", "relative"], [False, True], ["free", "residual"]):
+    for coordinates, compress, update in itertools.product(
+        ["absolute", "relative"], [False, True], ["free", "residual"]
+    ):
         model = small(name, dim, coordinates=coordinates, compress=compress, update=update).train()
         found = model.predict(x, all_pairs(4))
         found.acceleration.abs().sum().backward()
@@ -381,7 +415,7 @@ def test_every_view_bears_bodies_that_almost_touch(name, dim):
         assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", NAMES)
 def test_wide_ranges_stay_finite(name):
     x = world(1)
     x[:, :4] *= 1e4
@@ -407,7 +441,7 @@ def test_scale_multiplies_what_is_predicted():
         assert_close(model(x, all_pairs(4)), 3 * before, 1e-4)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", NAMES)
 def test_one_message_an_edge_and_what_it_means(name):
     model, x = small(name, messages=9), world(0)
     wide = {"bottleneck": 2, "newton": 2, "eql": 2, "flat_hgn": 1, "pm": 4}.get(name, 9)
@@ -422,6 +456,78 @@ def test_l1_penalty_is_the_sum_of_absolute_components():
     assert torch.equal(found.penalty, found.messages.abs().sum(1))
 
 
+# further properties of bodies
+
+
+def spinning(seed, graphs=1, bodies=4, dim=2):
+    "Node vectors of random bodies that carry a spin before charge and mass."
+    x = world(seed, graphs, bodies, dim)
+    spin = torch.randn(len(x), 1, generator=torch.Generator().manual_seed(seed + 1))
+    return torch.cat([x[:, : 2 * dim], spin, x[:, 2 * dim :]], 1)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("coordinates, compress", [("relative", True), ("relative", False), ("absolute", False)])
+def test_a_further_property_is_seen(name, coordinates, compress):
+    model, x = small(name, others=("spin",), coordinates=coordinates, compress=compress), spinning(3)
+    assert model.arch.features == 7
+    other = x.clone()
+    other[:, 4] += 1
+    assert not torch.allclose(model.messages(other, all_pairs(4)), model.messages(x, all_pairs(4)))
+
+
+def test_further_properties_stand_before_charge_and_mass(springs):
+    "Arrays reach a network with its further properties, in the order in which it knows them."
+    bodies, dim = springs.bodies, springs.dim
+    spin, size = np.random.default_rng(0).normal(size=(2, 5, bodies)).astype("float32")
+    seen = []
+
+    class Listener(M.NewtonNetwork):
+        def predict(self, x, edge_index, reverse=None):
+            seen.append(x)
+            return super().predict(x, edge_index, reverse)
+
+    model = Listener(Architecture(**SMALL, others=("spin", "size")))
+    arrays = springs.position[:5, 3], springs.velocity[:5, 3], springs.mass[:5], springs.charge[:5]
+    a = M.accelerations(model, *arrays, springs.edge_index, spin=spin, size=size)
+    assert a.shape == (5, bodies, dim)
+    x = seen[0].reshape(5, bodies, -1).numpy()
+    for column, values in zip((4, 5, 6, 7), (spin, size, springs.charge[:5], springs.mass[:5])):
+        np.testing.assert_array_equal(x[..., column], values)
+    np.testing.assert_array_equal(model.accelerations(*arrays, springs.edge_index, spin=spin, size=size), a)
+
+
+# the contract
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_model_keeps_the_contract(name):
+    model = make_model(name, bodies=4, hidden=8)
+    assert model.messages_are in ("force", "linear", "energy")
+    for hook in ("prepare", "on_step", "on_look", "finish", "hear", "read", "tell"):
+        assert callable(getattr(model, hook)), hook
+
+
+@pytest.mark.parametrize("name", sorted({*COUNTS, "newton"} - {"flat_hgn"}))
+def test_hooks_that_a_model_does_not_need_do_nothing(name):
+    model = small(name)
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    assert model.prepare(None) is None and model.on_step(0.5) is None and model.on_look(None) is None
+    assert model.finish(None) == {} and model.tell(None, None) == {}
+    assert model.hear("said", None) == "said" and model.read("said", None) is None
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+    for hook in ("prepare", "on_step", "on_look", "finish", "hear", "read", "tell"):
+        assert getattr(type(model), hook) is getattr(contracts.Model, hook)
+
+
+def test_energies_are_heard_as_forces():
+    @dataclasses.dataclass
+    class Said:
+        messages_are: str
+
+    assert small("flat_hgn").hear(Said("energy"), None).messages_are == "force"
+
+
 # errors
 
 
@@ -433,10 +539,11 @@ def test_l1_penalty_is_the_sum_of_absolute_components():
     (lambda: make_model("l1", update="none"), ["update", "residual, free"]),
 ])
 def test_unknown_words_are_named_with_what_there_is(call, words):
-    with pytest.raises(UserError) as caught: call()
+    with pytest.raises(UserError) as caught:
+        call()
     said = str(caught.value)
     assert all(word in said for word in words) and "\n" not in said
 
 
 def test_architecture_counts_its_features():
-    assert Architecture(dim=3).features == 8 and dataclasses.replace(Architecture(), properties=4).features == 8
+    assert Architecture(dim=3).features == 8 and dataclasses.replace(Architecture(), others=("spin",)).features == 7

@@ -1,6 +1,7 @@
-"The planets: derivatives of polynomials, barycentres, dates, the third law, and what is said when something is missing."
+"The planets: derivatives of series, barycentres, dates, the third law, and what is said when something is missing."
 import builtins
 import json
+import tomllib
 
 import numpy as np
 import pandas as pd
@@ -12,34 +13,43 @@ from hypothesis import strategies as st
 pytest.importorskip("de421")
 pytest.importorskip("jplephem")
 
-from symbolic_gn import planets as P  # noqa: E402
-from symbolic_gn.distill import Law, parse  # noqa: E402
-from symbolic_gn.errors import UserError  # noqa: E402
-from symbolic_gn.models import all_pairs  # noqa: E402
-from symbolic_gn.simulate import Trajectories  # noqa: E402
+from symbolic_gn.core.contracts import BUDGETS, SOURCES  # noqa: E402
+from symbolic_gn.core.errors import UserError  # noqa: E402
+from symbolic_gn.core.graph import edges  # noqa: E402
+from symbolic_gn.data.trajectories import Trajectories  # noqa: E402
+from symbolic_gn.discover import discover  # noqa: E402
+from symbolic_gn.laws.formula import parse  # noqa: E402
+from symbolic_gn.laws.law import Law  # noqa: E402
+from symbolic_gn.models import MODELS, Architecture, accelerations, make_model  # noqa: E402
+from symbolic_gn.planets import ephemeris as E  # noqa: E402
+from symbolic_gn.planets import orrery as O  # noqa: E402
+from symbolic_gn.planets import study as S  # noqa: E402
+from symbolic_gn.planets import weigh as W  # noqa: E402
+from symbolic_gn.train import Snapshots, fit  # noqa: E402
+from symbolic_gn.training.runs import Run  # noqa: E402
 
 NEWTON = Law(parse("c0*m_i*m_j*r**c1", ["c0", "c1", "r", "m_i", "m_j"]), {"c0": (3e-4, np.nan), "c1": (-1.9, np.nan)})
 
 
 @pytest.fixture(scope="module")
-def eph(): return P.ephemeris()
+def eph(): return E.ephemeris()
 
 
 @pytest.fixture(scope="module")
-def data(): return P.planets("1950-01-01", "1990-01-01", step=16, parts=4)
+def data(): return E.planets("1950-01-01", "1990-01-01", step=16, parts=4)
 
 
 @pytest.fixture(scope="module")
-def masses(eph): return P.true_gm(eph) / eph.GMS
+def masses(eph): return E.true_gm(eph) / eph.GMS
 
 
 # reading the ephemeris
 
-@pytest.mark.parametrize("body", P.BODIES)
+@pytest.mark.parametrize("body", E.BODIES)
 def test_velocities_and_accelerations_are_the_derivatives(eph, body):
-    k, h = P.BODIES.index(body), 0.05
-    jd = P.julian("1987-03-04") + np.arange(0, 400, 13.0)
-    at = lambda days, order: P.states(eph, jd + days, order)[:, k]
+    k, h = E.BODIES.index(body), 0.05
+    jd = E.julian("1987-03-04") + np.arange(0, 400, 13.0)
+    at = lambda days, order: E.states(eph, jd + days, order)[:, k]
     for order in (0, 1):
         slope = (8 * (at(h, order) - at(-h, order)) - (at(2 * h, order) - at(-2 * h, order))) / (12 * h)
         size = np.linalg.norm(at(0, order + 1), axis=-1).max()
@@ -47,33 +57,33 @@ def test_velocities_and_accelerations_are_the_derivatives(eph, body):
 
 
 def test_positions_and_velocities_are_jplephems(eph):
-    jd = P.julian("2010-01-01") + np.linspace(0, 3000, 50)
+    jd = E.julian("2010-01-01") + np.linspace(0, 3000, 50)
     for name in ("mercury", "moon", "pluto", "sun", "earthmoon"):
         x, v = eph.position_and_velocity(name, jd)
-        np.testing.assert_allclose(P.series(eph, name, jd), x.T, rtol=1e-12)
-        np.testing.assert_allclose(P.series(eph, name, jd, 1), v.T, rtol=1e-9, atol=1e-9 * np.abs(v).max())
+        np.testing.assert_allclose(E.series(eph, name, jd), x.T, rtol=1e-12)
+        np.testing.assert_allclose(E.series(eph, name, jd, 1), v.T, rtol=1e-9, atol=1e-9 * np.abs(v).max())
 
 
 @pytest.mark.parametrize("order", [0, 1, 2])
 def test_earth_and_moon_balance_at_their_barycentre(eph, order):
-    jd = P.julian("1999-01-01") + np.arange(40.0)
-    x = P.states(eph, jd, order)
-    earth, moon = x[:, P.BODIES.index("earth")], x[:, P.BODIES.index("moon")]
-    centre = P.series(eph, "earthmoon", jd, order) / eph.AU
+    jd = E.julian("1999-01-01") + np.arange(40.0)
+    x = E.states(eph, jd, order)
+    earth, moon = x[:, E.BODIES.index("earth")], x[:, E.BODIES.index("moon")]
+    centre = E.series(eph, "earthmoon", jd, order) / eph.AU
     np.testing.assert_allclose((eph.EMRAT * earth + moon) / (1 + eph.EMRAT), centre, rtol=1e-9, atol=1e-13)
-    np.testing.assert_allclose(moon - earth, P.series(eph, "moon", jd, order) / eph.AU, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(moon - earth, E.series(eph, "moon", jd, order) / eph.AU, rtol=1e-9, atol=1e-12)
 
 
 def test_series_are_continuous_over_the_edge_of_a_granule(eph):
     edge = eph.jalpha + 32 * 1000
     for name in ("mercury", "moon", "jupiter"):
-        before, after = P.series(eph, name, np.array([edge - 1e-6, edge + 1e-6]))
-        speed = np.linalg.norm(P.series(eph, name, np.array([edge]), 1))
+        before, after = E.series(eph, name, np.array([edge - 1e-6, edge + 1e-6]))
+        speed = np.linalg.norm(E.series(eph, name, np.array([edge]), 1))
         assert np.linalg.norm(after - before) < 1e-5 * speed
 
 
 def test_the_last_day_can_be_read(eph):
-    assert np.isfinite(P.states(eph, np.array([eph.jalpha, eph.jomega]))).all()
+    assert np.isfinite(E.states(eph, np.array([eph.jalpha, eph.jomega]))).all()
 
 
 # dates and units
@@ -81,29 +91,34 @@ def test_the_last_day_can_be_read(eph):
 @settings(deadline=None, max_examples=50)
 @given(st.dates(min_value=pd.Timestamp("1900-01-01").date(), max_value=pd.Timestamp("2199-12-31").date()))
 def test_julian_dates_agree_with_pandas(date):
-    assert P.julian(date.isoformat()) == pd.Timestamp(date).to_julian_date()
+    assert E.julian(date.isoformat()) == pd.Timestamp(date).to_julian_date()
 
 
 @pytest.mark.parametrize("date", ["2000-13-01", "1.1.2000", "", "yesterday", "2000-02-30"])
 def test_a_bad_date_gets_one_line(date):
-    with pytest.raises(UserError, match="write it as 2000-01-01") as error: P.planets(date)
+    with pytest.raises(UserError, match="write it as 2000-01-01") as error:
+        E.planets(date)
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("settings", [dict(start="1800-01-01"), dict(end="2300-01-01")])
 def test_a_date_outside_is_told_what_there_is(settings):
-    with pytest.raises(UserError, match="DE421; choose from 1899-12-04 to 2200-"): P.planets(**settings)
+    with pytest.raises(UserError, match="DE421; choose from 1899-12-04 to 2200-"):
+        E.planets(**settings)
 
 
 @pytest.mark.parametrize("settings", [dict(end="1900-01-10"), dict(start="2000-01-01", end="1990-01-01"), dict(step=0), dict(step=-1.0), dict(parts=0), dict(step=10000.0)])
 def test_too_few_frames(settings):
-    with pytest.raises(UserError, match="5 are needed"): P.planets(**settings)
+    with pytest.raises(UserError, match="5 are needed"):
+        E.planets(**settings)
 
 
 def test_units_are_au_and_days(data, eph):
     t = data.data.attrs
-    assert (t["units"], t["source"], t["start"], data.system) == ("au, day; mass unknown", "DE421", "1950-01-01", "planets")
-    assert list(data.data["body"].values) == list(P.BODIES) and (data.mass == 1).all()
+    assert (t["units"], t["source"], t["start"], data.system) == (
+        "au, day; mass unknown", "DE421", "1950-01-01", "planets"
+    )
+    assert list(data.data["body"].values) == list(E.BODIES) and (data.mass == 1).all()
     earth = np.linalg.norm(data.position[..., 3, :] - data.position[..., 0, :], axis=-1)
     assert 0.98 < earth.min() < 0.985 and 1.015 < earth.max() < 1.02
     speed = np.linalg.norm(data.velocity[..., 3, :] - data.velocity[..., 0, :], axis=-1)
@@ -111,7 +126,7 @@ def test_units_are_au_and_days(data, eph):
 
 
 def test_parts_are_consecutive(data):
-    whole = P.planets("1950-01-01", "1990-01-01", step=16)
+    whole = E.planets("1950-01-01", "1990-01-01", step=16)
     np.testing.assert_array_equal(data.position.reshape(-1, 11, 3), whole.position[0, : data.simulations * data.frames])
 
 
@@ -119,28 +134,28 @@ def test_trajectories_survive_a_file(data, tmp_path):
     data.save(tmp_path / "planets.nc")
     again = Trajectories.load(tmp_path / "planets.nc")
     np.testing.assert_array_equal(again.position, data.position)
-    assert again.data.attrs["units"] == data.data.attrs["units"] and list(again.data["body"].values) == list(P.BODIES)
+    assert again.data.attrs["units"] == data.data.attrs["units"] and list(again.data["body"].values) == list(E.BODIES)
 
 
 def test_keplers_third_law(eph, masses):
-    x, v = (P.states(eph, np.array([P.julian("2000-01-01")]), order)[0] for order in (0, 1))
+    x, v = (E.states(eph, np.array([E.julian("2000-01-01")]), order)[0] for order in (0, 1))
     periods = dict(mercury=87.969, venus=224.70, mars=686.98, jupiter=4332.6)
     for body, days in periods.items():
-        k = P.BODIES.index(body)
+        k = E.BODIES.index(body)
         d, u, gm = x[k] - x[0], v[k] - v[0], eph.GMS * (1 + masses[k])
         axis = 1 / (2 / np.linalg.norm(d) - u @ u / gm)
         assert abs(2 * np.pi * np.sqrt(axis**3 / gm) / days - 1) < 3e-3
 
 
 def test_gm_of_the_header(eph):
-    gm = P.true_gm(eph)
+    gm = E.true_gm(eph)
     assert abs(gm[3] / gm[4] - eph.EMRAT) < 1e-9 and abs(gm[3] + gm[4] - eph.GMB) < 1e-20
-    assert abs(1 / (gm[P.BODIES.index("jupiter")] / gm[0]) - 1047.35) < 0.01
+    assert abs(1 / (gm[E.BODIES.index("jupiter")] / gm[0]) - 1047.35) < 0.01
 
 
 def test_data_obey_newton_up_to_known_effects(eph, data, masses):
     law = Law.of(f"{float(eph.GMS)!r}*m_i*m_j/r**2")
-    rest = P.leftovers(P.by_law(law, masses), data, eph, 100)
+    rest = S.leftovers(law, W.with_masses(data, masses), eph, 100)
     assert (rest["pair forces"] < 5e-6).all()
     assert rest.loc["mercury", "+ relativity"] < 0.05 * rest.loc["mercury", "pair forces"]
     assert rest.loc["moon", "+ Earth's flattening"] < 0.5 * rest.loc["moon", "+ relativity"]
@@ -153,117 +168,210 @@ def test_a_missing_package_is_told_in_one_line(monkeypatch, missing):
     real = builtins.__import__
 
     def without(name, *rest, **kwargs):
-        if name.split(".")[0] == missing: raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+        if name.split(".")[0] == missing:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
         return real(name, *rest, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    for call in (P.ephemeris, P.planets, P.discover_planets):
-        with pytest.raises(UserError, match=r"pip install 'symbolic_gn\[planets\]'") as error: call()
+    source = S.Planets()
+    for call in (E.ephemeris, E.planets, lambda: source.load(BUDGETS["tiny"], 0)):
+        with pytest.raises(UserError, match=r"pip install 'symbolic_gn\[planets\]'") as error:
+            call()
         assert "\n" not in str(error.value) and missing in str(error.value)
+
+
+# decades
+
+def test_decades_are_marked_and_share_nothing():
+    data = E.decades("1970-01-01", "1990-01-01", "2010-01-01")
+    assert list(data.data["part"].values) == [0, 0, 1, 2]
+    train, validation, test = data.split(seed=3)
+    assert (train.simulations, validation.simulations, test.simulations) == (2, 1, 1)
+    whole = E.planets("1970-01-01", "1990-01-01", parts=2)
+    np.testing.assert_array_equal(train.position, whole.position[:, : data.frames])
+    np.testing.assert_array_equal(validation.position[0, 0], E.planets("1990-01-01", "1991-01-01").position[0, 0])
+
+
+def test_decades_survive_a_file(tmp_path):
+    source = S.Planets(start="1970-01-01", until="1980-01-01", end="2000-01-01")
+    data = source.load(BUDGETS["tiny"], 0, folder=tmp_path)
+    again = Trajectories.load(tmp_path / "data.nc")
+    np.testing.assert_array_equal(again.position, data.position)
+    assert [list(p) for p in again.parts()] == [[0], [1], [2]]
+
+
+@pytest.mark.parametrize("wrong, told", [(dict(dim=2), "dim is 2, but planets has 3"), (dict(bodies=4), "bodies is 4, but planets has 11")])
+def test_what_does_not_fit_gets_one_line(wrong, told):
+    with pytest.raises(UserError, match=told) as error:
+        S.Planets(**wrong)
+    assert "\n" not in str(error.value)
+    assert S.Planets(dim=3, bodies=11).bodies == 11
+
+
+def test_planets_and_orrery_are_known_by_name():
+    assert SOURCES["planets"] is S.Planets and MODELS["orrery"] is O.ORRERY
 
 
 # the network
 
+def prepared(data, seed=0, **shape):
+    "An untrained orrery with the scales of the data."
+    torch.manual_seed(seed)
+    model = make_model("orrery", data.dim, bodies=data.bodies, **shape)
+    model.prepare(Snapshots(data))
+    return model
+
+
 @pytest.fixture(scope="module")
 def orrery():
     torch.manual_seed(1)
-    model = P.Orrery(bodies=4)
-    model.log_mass.data.normal_()
+    model = O.Orrery(Architecture(dim=3, bodies=4, hidden=16, layers=2))
+    model.slow.data.normal_(0, 1 / O.STRIDE)
     return model
+
+
+def all_pairs(n): return torch.as_tensor(edges("all", n))
 
 
 @settings(deadline=None, max_examples=20)
 @given(st.integers(0, 2**31 - 1))
 def test_action_is_reaction(orrery, seed):
     generator = torch.Generator().manual_seed(seed)
-    x, edges = torch.randn(4, 8, generator=generator, dtype=torch.float64), all_pairs(4)
+    x, pairs = torch.randn(4, 8, generator=generator, dtype=torch.float64), all_pairs(4)
     force = torch.zeros(4, 4, 3, dtype=torch.float64)
-    force[edges[1], edges[0]] = orrery.messages(x, edges).detach()
+    force[pairs[1], pairs[0]] = orrery.messages(x, pairs).detach()
     assert torch.allclose(force, -force.transpose(0, 1), rtol=1e-12)
-    total = (orrery.masses[:, None] * orrery(x, edges)).sum(0)
+    total = (orrery.masses[:, None] * orrery(x, pairs)).sum(0)
     assert total.abs().max() < 1e-10 * force.abs().max()
 
 
 def test_forces_turn_and_move_with_the_bodies(orrery):
-    x, edges = torch.randn(4, 8, dtype=torch.float64), all_pairs(4)
+    x, pairs = torch.randn(4, 8, dtype=torch.float64), all_pairs(4)
     turn = torch.linalg.qr(torch.randn(3, 3, dtype=torch.float64))[0]
     moved = torch.cat([x[:, :3] @ turn.T + 5, x[:, 3:]], 1)
-    assert torch.allclose(orrery(moved, edges), orrery(x, edges) @ turn.T, rtol=1e-8, atol=1e-12)
+    assert torch.allclose(orrery(moved, pairs), orrery(x, pairs) @ turn.T, rtol=1e-8, atol=1e-12)
+
+
+def test_an_orrery_of_strangers_gives_everybody_the_same_mass():
+    model = make_model("orrery", 2)
+    x, pairs = torch.randn(6, 6, dtype=torch.float64), all_pairs(6)
+    assert torch.equal(model.masses, torch.ones(1, dtype=torch.float64))
+    assert model(x, pairs).shape == (6, 2)
 
 
 def test_the_linear_problem_is_the_graph_network(data):
-    model = P.prepared(data, seed=2)
+    model = prepared(data, seed=2)
     rows = ((np.arange(3) + np.random.default_rng(0).uniform(size=3)) * data.simulations * data.frames / 3).astype(int)
-    m = P.moments(data, 3, 0, float(model.scale))
+    m = O.moments(data, 3, 0, float(model.scale))
     x, a = (v.reshape(-1, 11, 3)[rows] for v in (data.position, data.acceleration))
-    relative = P.by_network(model)(x) / np.linalg.norm(a, axis=-1, keepdims=True)
-    np.testing.assert_allclose((P.residual(model, m) + m.target).detach().numpy(), relative.reshape(3, 33), rtol=1e-9)
+    still = np.zeros_like(x[..., 0])
+    said = accelerations(model, x, np.zeros_like(x), still + 1, still, data.edge_index)
+    relative = said / np.linalg.norm(a, axis=-1, keepdims=True)
+    np.testing.assert_allclose((O.residual(model, m) + m.target).detach().numpy(), relative.reshape(3, 33), rtol=1e-9)
 
 
 def test_slopes_are_the_derivatives(data):
-    model = P.prepared(data, seed=3, hidden=4)
-    m = P.moments(data, 2, 0, float(model.scale))
-    model.log_mass.data.normal_(), nn_init(model)
-    off, slope = P.linearised(model, m)
-    parameters = [*model.phi.parameters(), model.log_mass]
-    theta, h = torch.nn.utils.parameters_to_vector(parameters).detach(), 1e-6
+    model = prepared(data, seed=3, hidden=4)
+    m = O.moments(data, 2, 0, float(model.scale))
+    model.slow.data.normal_(0, 1 / O.STRIDE)
+    model.phi[-1].weight.data.mul_(0.1)
+    off, slope = O.linearised(model, m)
+    parameters = [*model.phi.parameters(), model.slow]
+    theta = torch.nn.utils.parameters_to_vector(parameters).detach()
+    h = torch.where(torch.arange(len(theta)) < len(theta) - 10, 1e-6, 1e-6 / O.STRIDE)
     for k in range(0, len(theta), 5):
         ends = []
         for sign in (1, -1):
-            torch.nn.utils.vector_to_parameters(theta + sign * h * torch.eye(len(theta), dtype=torch.float64)[k], parameters)
-            ends.append(P.residual(model, m).detach().reshape(-1))
-        assert torch.allclose((ends[0] - ends[1]) / (2 * h), slope[:, k], rtol=1e-4, atol=1e-5 * slope.abs().max())
+            moved = theta + sign * h[k] * torch.eye(len(theta), dtype=torch.float64)[k]
+            torch.nn.utils.vector_to_parameters(moved, parameters)
+            ends.append(O.residual(model, m).detach().reshape(-1))
+        assert torch.allclose(
+            (ends[0] - ends[1]) / (2 * h[k]), slope[:, k], rtol=1e-4, atol=1e-5 * slope[:, k].abs().max()
+        )
     torch.nn.utils.vector_to_parameters(theta, parameters)
-    assert torch.allclose(P.residual(model, m).detach().reshape(-1), off)
+    assert torch.allclose(O.residual(model, m).detach().reshape(-1), off)
 
 
-def nn_init(model): model.phi[-1].weight.data.mul_(0.1)
+def test_training_goes_down_is_reproducible_and_survives_a_folder(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(O, "least_squares_fit", lambda model, data, real=O.least_squares_fit: real(model, data, 10, 6))
+    one, two, other = (fit(data, "orrery", steps=12, seed=s, out=out, progress=False, looks=3)
+                       for s, out in ((0, tmp_path / "run"), (0, None), (1, None)))
+    same = zip(one.model.state_dict().values(), two.model.state_dict().values())
+    assert all(torch.equal(a, b) for a, b in same) and not torch.equal(one.model.slow, other.model.slow)
+    assert one.history.loss.iloc[-1] < one.history.loss.iloc[-2]
+    again = Run.load(tmp_path / "run")
+    assert torch.equal(again.model.masses, one.model.masses) and again.model.masses.dtype == torch.float64
 
 
-def test_training_goes_down_and_is_reproducible(data):
-    def run(seed):
-        model = P.prepared(data, seed)
-        m = P.moments(data, 20, seed, float(model.scale))
-        return model, P.warm_up(model, m, 60, seed=seed) + P.levenberg_marquardt(model, m, 6)
-    (one, h1), (two, h2), (other, _) = run(0), run(0), run(1)
-    assert h1 == h2 and all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), two.state_dict().values()))
-    assert not torch.equal(one.log_mass, other.log_mass)
-    assert h1[-1] <= h1[60] and h1[-1] < h1[0]
-    assert all(b <= a for a, b in zip(h1[60:], h1[61:]))
-
+# weighing
 
 def test_masses_are_weighed_from_a_bad_start(data, eph, masses):
     start = masses * np.exp(np.r_[0, np.random.default_rng(0).normal(0, 0.3, 10)])
-    weighed = P.weigh(NEWTON, data, start, count=200)
-    p, error = P.power(weighed.law)
+    weighed = W.weigh(NEWTON, data, start, count=200)
+    p, error = W.power(weighed.law)
     assert abs(p + 2) < 1e-6 and 0 < error < 1e-6
-    table = P.weights_table(weighed.masses, eph, weighed.errors)
+    columns = dict(value=weighed.masses, standard_error=weighed.errors * weighed.masses, true=masses)
+    table = W.weights_table(pd.DataFrame(columns, list(E.BODIES)))
     assert (table.off.drop("pluto").abs() < 1e-3).all() and table.off["sun"] == 0
-    assert table.loc["earth+moon", "found"] == table.found["earth"] + table.found["moon"]
+    assert table.loc["earth+moon", "value"] == table.value["earth"] + table.value["moon"]
 
 
 def test_a_made_up_law_is_found_with_its_own_power(data, masses):
     made = Law.of("1e-4*m_i*m_j/r**1.5")
     x = data.position
-    other = Trajectories(data.data.assign(acceleration=(data.data["acceleration"].dims, np.stack([made.accelerations(part, mass=masses) for part in x]))))
-    weighed = P.weigh(NEWTON, other, masses * 1.1 / np.r_[1.1, np.ones(10)], count=100)
-    assert abs(P.power(weighed.law)[0] + 1.5) < 1e-8
+    other = Trajectories(
+        data.data.assign(
+            acceleration=(
+                data.data["acceleration"].dims, np.stack([made.accelerations(part, mass=masses) for part in x])
+            )
+        )
+    )
+    weighed = W.weigh(NEWTON, other, masses * 1.1 / np.r_[1.1, np.ones(10)], count=100)
+    assert abs(W.power(weighed.law)[0] + 1.5) < 1e-8
     np.testing.assert_allclose(weighed.masses, masses, rtol=1e-6)
 
 
 def test_powers_that_are_set_free():
     law = Law.of("0.5*m_i*m_j/r**2")
-    assert P.power(law) == (-2.0, 0.0) and P.power(law, "m_j") == (1.0, 0.0)
-    assert P.power(P.loosened(law, "r"))[0] == -2 and P.power(P.loosened(law, "m_i", "m_j"), "m_i")[0] == 1
-    assert np.isnan(P.power(Law.of("m_i*m_j/r + r"))[0])
+    assert W.power(law) == (-2.0, 0.0) and W.power(law, "m_j") == (1.0, 0.0)
+    assert W.power(W.loosened(law, "r"))[0] == -2 and W.power(W.loosened(law, "m_i", "m_j"), "m_i")[0] == 1
+    assert np.isnan(W.power(Law.of("m_i*m_j/r + r"))[0])
+
+
+def test_a_law_that_does_not_feel_a_constant_is_weighed_all_the_same(data, masses):
+    law = Law(parse("c0*m_i*m_j/r**2", ["c0", "r", "m_i", "m_j"]), {"c0": (3e-4, np.nan), "c1": (1.0, np.nan)})
+    weighed = W.weigh(law, data, masses, count=100)
+    assert weighed.law.constants["c1"][0] == 1.0 and abs(weighed.law.constants["c0"][0] / 2.959e-4 - 1) < 1e-3
+
+
+def test_whole_powers_win_where_the_error_is_the_same(data, masses, eph):
+    start = masses * np.exp(np.r_[0, np.random.default_rng(1).normal(0, 1e-2, 10)])
+    objective = W.WeighingObjective(data, start, snapshots=400)
+    law, front = objective.choose(
+        [parse("3e-4*m_i**0.99*m_j**1.01/r**2.01"), parse("m_j/r"), parse("7")], provenance=dict(engine="x")
+    )
+    assert law.equivalent(f"{float(eph.GMS)}*m_i*m_j/r**2") and law.provenance["engine"] == "x"
+    assert law.provenance["relative_error"] < 1e-5 and np.abs(objective.masses / masses - 1)[:-1].max() < 1e-3
+    assert (objective.dress(data).mass == objective.masses).all() and (data.mass == 1).all()
+    found = objective.findings(law)
+    assert json.loads(json.dumps(found)) == found and set(found) == {"mass", "measured"}
+    assert abs(found["measured"]["exponent"][0] + 2) < 1e-6 and abs(found["measured"]["mass_power"][0] - 1) < 1e-6
+    assert {len(column) for column in found["mass"].values()} == {11}
+
+
+def test_a_law_without_a_power_has_none(data, masses):
+    objective = W.WeighingObjective(data, masses, snapshots=400)
+    assert set(objective.findings(Law.of("3e-4*m_i*m_j/(r + 0.001)**2"))["measured"]) == {"mass_power"}
 
 
 def test_rollout_of_the_true_law_follows_the_ephemeris(eph, masses):
-    truth = P.planets("2000-01-01", "2002-01-01", step=20)
+    truth = E.planets("2000-01-01", "2002-01-01", step=20)
     law = Law.of(f"{float(eph.GMS)!r}*m_i*m_j/r**2")
-    x, v = P.integrate(law, masses, truth, tolerance=1e-10)
+    x, v = S.integrate(law, W.with_masses(truth, masses), tolerance=1e-10)
     assert np.linalg.norm(x - truth.position[0], axis=-1).max() * eph.AU < 2000
-    assert P.energy_drift(law, masses, (x, v)) < 1e-8
+    assert (
+        np.linalg.norm(v - truth.velocity[0], axis=-1).max() < 1e-4 * np.linalg.norm(truth.velocity[0], axis=-1).max()
+    )
 
 
 # all in one
@@ -271,50 +379,40 @@ def test_rollout_of_the_true_law_follows_the_ephemeris(eph, masses):
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
     folder = tmp_path_factory.mktemp("planets") / "out"
-    return P.discover_planets(budget="tiny", out=folder), folder
+    return discover("planets", budget="tiny", out=folder, progress=False), folder
 
 
 def test_discovery_finds_the_law_and_weighs(found):
-    s = found[0].summary
-    assert s["recovered"] and s["recovered_by"] == "symbolic" and all(s["reached"].values())
-    assert abs(s["exponent"][0] + 2) < 0.01 and abs(s["mass_power"][0] - 1) < 0.01
-    assert "recovered" in repr(found[0]) and "jupiter" in found[0]._repr_markdown_()
+    result, s = found[0], found[0].summary
+    assert result.recovered and s["recovered_by"] == "symbolic" and s["verdict"]["grade"] == "found"
+    assert (s["system"], s["model"], s["loss"], s["dim"], s["bodies"]) == ("planets", "orrery", "relative", 3, 11)
+    assert abs(s["measured"]["exponent"][0] + 2) < 1e-6 and abs(s["measured"]["mass_power"][0] - 1) < 1e-6
+    table = W.weights_table(result.masses)
+    assert (table.off.drop("pluto").abs() < 1e-4).all()
+    np.testing.assert_allclose(result.dressed.mass[0][:-1], result.masses.value.iloc[:-1], rtol=1e-4)  # not Pluto
+    assert (result.test.mass == 1).all()
+    assert s["error"]["symbolic"]["mae"] < s["error"]["neural"]["mae"] < 1e-6
 
 
 def test_discovery_writes_what_discover_writes(found):
     result, folder = found
-    stored = json.loads((folder / "discovery.json").read_text())
-    assert stored == json.loads(json.dumps(result.summary))
-    assert {"system", "dim", "bodies", "model", "loss", "engine", "seed", "budget", "law", "true_law", "recovered", "recovered_by", "alignment", "error",
-            "energy_drift", "seconds", "versions", "device", "masses", "exponent"} <= set(stored)
-    assert {"de421", "jplephem"} <= set(stored["versions"])
+    assert json.loads((folder / "discovery.json").read_text()) == json.loads(json.dumps(result.summary))
     assert Law.from_json(folder / "law.json").sympy == result.law.sympy
-    assert {p.name for p in (folder / "figures").iterdir()} == {"law.png", "masses.png", "rollout.png"}
-    assert not [p for p in folder.rglob("*") if p.name.endswith(".tmp")]
-    assert pd.read_csv(folder / "masses.csv", index_col="body").loc["jupiter", "off"] < 0.01
-
-
-def test_mistakes_get_one_line(tmp_path, capsys):
-    with pytest.raises(UserError, match="choose from tiny, quick, paper"): P.discover_planets(budget="hug")
-    with pytest.raises(UserError, match="engine"): P.discover_planets(engine="oberon")
-    (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="cannot be written"): P.discover_planets(out=tmp_path / "file")
-    assert P.main(["--seeds", "one"]) == 2 and P.main(["--budget", "huge", "--out", str(tmp_path / "a.csv")]) == 2
-    said = capsys.readouterr().err.splitlines()
-    assert len(said) == 2 and not (tmp_path / "a.csv").exists()
-
-
-def test_rows_that_are_there_are_kept(tmp_path, monkeypatch, found):
-    calls = []
-    monkeypatch.setattr(P, "discover_planets", lambda seed, **kwargs: calls.append(seed) or found[0])
-    P.planet_table(tmp_path / "t.csv", (0,), budget="tiny")
-    table = P.planet_table(tmp_path / "t.csv", (0,), budget="tiny")
-    assert calls == [0] and len(table) == 1 and table.recovered.all() and abs(table.mass_jupiter[0] / table.true_jupiter[0] - 1) < 0.01
+    assert (
+        abs(pd.read_csv(folder / "mass.csv", index_col="body").loc["jupiter"].pipe(lambda t: t.value / t.true) - 1)
+        < 1e-4
+    )
+    assert "jupiter" in (folder / "report.md").read_text()
+    assert torch.equal(Run.load(folder / "run").model.masses, result.run.model.masses)
 
 
 def test_committed_table_reaches_the_numbers():
+    "One row a seed of the grid; asked for are the power within 0.01, heavy planets within 1 %, Venus within 10 %."
+    with open("nbs/results/planets.toml", "rb") as file:
+        (grid,) = tomllib.load(file)["grid"]
     rows = pd.read_csv("nbs/results/planets.csv")
-    assert set(rows.seed) >= {0, 1, 2} and rows.recovered.all() and rows.reached.all()
-    assert ((rows.exponent + 2).abs() < 0.01).all()
-    for name, limit in P.REACH.items():
-        if name != "exponent": assert ((rows[f"mass_{name}"] / rows[f"true_{name}"] - 1).abs() < limit).all()
+    assert list(rows.seed) == grid["seed"] and rows.recovered.all()
+    assert ((rows.measured_exponent + 2).abs() < 0.01).all()
+    heavy = dict.fromkeys(("jupiter", "saturn", "uranus", "neptune"), 0.01)
+    for name, limit in {**heavy, "venus": 0.1, "earth": 0.1}.items():
+        assert ((rows[f"value_mass_{name}"] / rows[f"true_mass_{name}"] - 1).abs() < limit).all()
