@@ -23,7 +23,7 @@ setup(
     packages=find_packages(include=[cfg["lib_name"], cfg["lib_name"] + ".*"]),
     python_requires=">=" + cfg["min_python"],
     install_requires=shlex.split(cfg["requirements"]),
-    extras_require={extra: shlex.split(cfg[f"{extra}_requirements"]) for extra in ("dev", "cluster", "digits", "planets")},
+    extras_require={name: shlex.split(cfg[f"{name}_requirements"]) for name in ("dev", "cluster", "digits", "planets")},
     entry_points={
         "console_scripts": shlex.split(cfg["console_scripts"]),
         "nbdev": [cfg["lib_name"] + "=" + cfg["lib_name"] + "._modidx:d"],

@@ -10,12 +10,15 @@ FOREIGN = re.compile(r"/(home|root|Users|tmp)/\w+")
 
 
 def faults(path: Path):
-    if path.stat().st_size > LIMIT: yield f"{path.stat().st_size // 1024} kB; at most {LIMIT // 1024}"
+    if path.stat().st_size > LIMIT:
+        yield f"{path.stat().st_size // 1024} kB; at most {LIMIT // 1024}"
     for number, cell in enumerate(json.loads(path.read_text())["cells"]):
         for output in cell.get("outputs", []):
-            if output["output_type"] == "error": yield f"cell {number} ends in an error"
+            if output["output_type"] == "error":
+                yield f"cell {number} ends in an error"
             shown = json.dumps({k: v for k, v in output.items() if k in ("text", "data")})
-            if FOREIGN.search(re.sub(r'"image/png": "[^"]*"', "", shown)): yield f"cell {number} shows a path of somebody's machine"
+            if FOREIGN.search(re.sub(r'"image/png": "[^"]*"', "", shown)):
+                yield f"cell {number} shows a path of somebody's machine"
 
 
 def main() -> int:
@@ -24,4 +27,5 @@ def main() -> int:
     return bool(found)
 
 
-if __name__ == "__main__": sys.exit(main())
+if __name__ == "__main__":
+    sys.exit(main())

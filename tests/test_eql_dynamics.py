@@ -26,7 +26,8 @@ BLINK = D.DynamicsPlan(together=10, alone=12, trials=2, polish=(2, 2, 2), price=
 
 def said(call, *args, **options) -> str:
     "The one line of a UserError."
-    with pytest.raises(UserError) as error: call(*args, **options)
+    with pytest.raises(UserError) as error:
+        call(*args, **options)
     line = str(error.value)
     assert line and "\n" not in line
     return line
@@ -44,10 +45,20 @@ def exact_model(version="l0") -> D.Dynamics:
     "A model whose step is the true rule of kinematics with z = a / 3 + 1/10, made by hand."
     encoder, step = S.PathEncoder(), harden(S.FormulaStep(regulariser=None))
     with torch.no_grad():
-        for layer in step.layers: layer.weight.zero_()
-        identity = [k for k, (p, n) in enumerate(p for p in step.hidden[0].operations for _ in range(p[0].arity * p[1])) if p.name == "identity"]
-        rows = [k for k, (p, n) in enumerate(p for p in step.hidden[0].operations for _ in range(p[1])) if p.name == "identity"]
-        for k in range(4): step.hidden[0].weight[0, k, identity[k]] = 1.0
+        for layer in step.layers:
+            layer.weight.zero_()
+        identity = [
+            k
+            for k, (p, n) in enumerate(p for p in step.hidden[0].operations for _ in range(p[0].arity * p[1]))
+            if p.name == "identity"
+        ]
+        rows = [
+            k
+            for k, (p, n) in enumerate(p for p in step.hidden[0].operations for _ in range(p[1]))
+            if p.name == "identity"
+        ]
+        for k in range(4):
+            step.hidden[0].weight[0, k, identity[k]] = 1.0
         for row, (d, v) in zip(rows, ((1, 0), (1, 1), (1.5, 3), (-0.15, -0.3))):
             step.read_out.weight[0, row, 0], step.read_out.weight[0, row, 1] = d, v
     return D.Dynamics(encoder, step, 1.0, version)
@@ -87,7 +98,10 @@ def test_oscillator_pairs_keep_their_energy_and_obey_newton(seed):
 def test_exact_steps_are_steps_of_the_data(seed):
     for task in (K.KINEMATICS, O.OSCILLATOR):
         p = task.make(6, 40, between=task.outside, seed=seed)
-        for k in (0, 17): np.testing.assert_allclose(task.exact(p.predicted[:, k], p.parameter), p.predicted[:, k + 1], rtol=1e-9, atol=1e-9)
+        for k in (0, 17):
+            np.testing.assert_allclose(
+                task.exact(p.predicted[:, k], p.parameter), p.predicted[:, k + 1], rtol=1e-9, atol=1e-9
+            )
         inside = np.array([any(lo <= q <= hi for lo, hi in task.outside) for q in p.parameter])
         assert inside.all()
 
@@ -101,7 +115,11 @@ def test_seeds_reproduce_and_differ():
 
 def test_both_swaps_the_roles(pairs):
     twice = pairs.both()
-    assert len(twice) == 48 and np.array_equal(twice.observed[24:], pairs.predicted) and np.array_equal(twice.parameter[24:], pairs.parameter)
+    assert (
+        len(twice) == 48
+        and np.array_equal(twice.observed[24:], pairs.predicted)
+        and np.array_equal(twice.parameter[24:], pairs.parameter)
+    )
 
 
 def test_bad_paths_are_named():
@@ -130,7 +148,8 @@ def test_trials_of_an_encoder_do_not_mix(pairs):
     z = encoder(x)
     assert z.shape == (3, 24)
     torch.testing.assert_close(z.std(1), torch.full((3,), 0.5), atol=0.02, rtol=0)
-    for k in range(3): torch.testing.assert_close(encoder.one(k)(x)[0], z[k], atol=1e-5, rtol=1e-4)
+    for k in range(3):
+        torch.testing.assert_close(encoder.one(k)(x)[0], z[k], atol=1e-5, rtol=1e-4)
 
 
 @few
@@ -146,7 +165,9 @@ def test_batch_statistics_are_used_until_they_are_calmed(pairs):
     encoder = S.measure_channels(S.PathEncoder(), x).train()
     torch.testing.assert_close(encoder(x[:10]).mean(), torch.tensor(0.0), atol=1e-5, rtol=0)
     S.calm(encoder, x)
-    assert torch.equal(encoder(x)[:, :5], encoder(x[:5])) or torch.allclose(encoder(x)[:, :5], encoder(x[:5]), atol=1e-5)
+    assert torch.equal(encoder(x)[:, :5], encoder(x[:5])) or torch.allclose(
+        encoder(x)[:, :5], encoder(x[:5]), atol=1e-5
+    )
 
 
 def test_one_draw_of_gates_for_a_rollout():
@@ -238,7 +259,11 @@ def test_training_refuses_what_it_cannot_use(pairs):
 def test_calibration_is_invertible_and_finds_the_line(slope, intercept):
     p = np.linspace(-1, 1, 30)
     line = D.calibrate((p - intercept) / slope, p)
-    assert math.isclose(abs(line.correlation), 1, rel_tol=1e-9) and math.isclose(line.slope, slope, rel_tol=1e-6) and line.spread < 1e-9
+    assert (
+        math.isclose(abs(line.correlation), 1, rel_tol=1e-9)
+        and math.isclose(line.slope, slope, rel_tol=1e-6)
+        and line.spread < 1e-9
+    )
     np.testing.assert_allclose(line.to_parameter(line.to_latent(p)), p, atol=1e-12)
 
 
@@ -275,7 +300,9 @@ def test_printed_rules_are_what_the_network_computes(model, pairs):
 def test_a_kind_that_is_gone_has_no_weights():
     step = harden(S.FormulaStep(trials=2, regulariser=None, seed=3)).double()
     D.silence(step, [{"sin", "product"}, set()], torch.Generator().manual_seed(0))
-    assert not sp.Add(*read_expressions(step, trial=0)).has(sp.sin) and sp.Add(*read_expressions(step, trial=1)).has(sp.sin)
+    assert not sp.Add(*read_expressions(step, trial=0)).has(sp.sin) and sp.Add(*read_expressions(step, trial=1)).has(
+        sp.sin
+    )
     assert D.kinds(step)[-1] != "identity" and "identity" not in D.kinds(step)
 
 
@@ -287,7 +314,9 @@ def test_the_command_writes_a_table_and_names_mistakes(tmp_path, capsys, monkeyp
     out = tmp_path / "t.csv"
     assert K.dynamics_command(task, ["--out", str(out), "--seeds", "1", "--versions", "l0,relu", "--quick"]) == 0
     table = pd.read_csv(out)
-    assert list(table["version"]) == ["l0", "relu"] and {"seed", "seconds", "torch", "inside_30", "outside_30", "correlation"} <= set(table)
+    assert list(table["version"]) == ["l0", "relu"] and {
+        "seed", "seconds", "torch", "inside_30", "outside_30", "correlation"
+    } <= set(table)
     assert K.dynamics_command(task, ["--out", str(out), "--versions", "l1"]) == 2
     assert K.dynamics_command(task, ["--out", str(out), "--seeds", "0"]) == 2
     err = capsys.readouterr().err
@@ -297,7 +326,8 @@ def test_the_command_writes_a_table_and_names_mistakes(tmp_path, capsys, monkeyp
 
 def test_rollouts_that_overflow_are_infinite_not_nan():
     model = exact_model()
-    with torch.no_grad(): model.step.read_out.weight *= 1e30
+    with torch.no_grad():
+        model.step.read_out.weight *= 1e30
     task = dataclasses.replace(K.KINEMATICS, ask=(1, 30))
     errors = K.rollout_errors(model, task, task.inside, 0, 10)
     assert errors[30] == math.inf and not any(math.isnan(e) for e in errors.values())

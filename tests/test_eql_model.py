@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from symbolic_gn import analyze
-from symbolic_gn.core.errors import UserError
 from symbolic_gn.core import graph
+from symbolic_gn.core.errors import UserError
 from symbolic_gn.discover import discover
 from symbolic_gn.eql.messages import (
     EQL_MESSAGES,

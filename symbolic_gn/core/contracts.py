@@ -106,7 +106,10 @@ class Objective(Protocol):
 
 # %% ../../nbs/core/02_contracts.ipynb #6449e89c
 SOURCES = Registry("source", {"planets": "symbolic_gn.planets.study:Planets"}, group="symbolic_gn.sources")
-WRAPPERS = Registry("wrapper", {"noise": "symbolic_gn.studies.noise:Noisy", "hidden": "symbolic_gn.studies.hidden:Hidden"})
+WRAPPERS = Registry("wrapper", {
+    "noise": "symbolic_gn.studies.noise:Noisy",
+    "hidden": "symbolic_gn.studies.hidden:Hidden",
+})
 ENGINES = Registry("engine", {
     "operon": "symbolic_gn.search.operon:operon",
     "pysr": "symbolic_gn.search.pysr:pysr",

@@ -23,6 +23,8 @@ def choose(
     options: Mapping | Iterable[str],  # what there is
 ):  # the entry of a mapping, the name itself otherwise
     "The option called `name`; UserError that lists what there is, with a guess at what was meant."
+    if isinstance(options, Mapping) and isinstance(name, str) and name in options:
+        return options[name]
     names = list(options)
     if name in names:
         return options[name] if isinstance(options, Mapping) else name
@@ -45,7 +47,7 @@ def replaced(
         os.replace(part, path)
     except OSError as error:
         reason = error.strerror or error
-        raise UserError(f"{path} cannot be written ({reason}); choose a folder that exists and is yours") from None
+        raise UserError(f"{path} cannot be written ({reason}); choose a folder that can") from None
     finally:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)

@@ -38,7 +38,7 @@ class Registry(MutableMapping):
         return self.entries | {name: e for name, e in foreign.items() if name not in self.entries}
 
     def __getitem__(self, name: str):
-        entry = choose(self.kind, name, self.known())
+        entry = self.entries[name] if name in self.entries else choose(self.kind, name, self.known())
         if isinstance(entry, (str, EntryPoint)):
             self.entries[name] = self.loaded(name, entry)
         return self.entries[name]
@@ -55,6 +55,6 @@ class Registry(MutableMapping):
     def __delitem__(self, name: str) -> None: del self.entries[name]
     def __iter__(self) -> Iterator[str]: return iter(self.known())
     def __len__(self) -> int: return len(self.known())
-    def __contains__(self, name: object) -> bool: return name in self.known()
+    def __contains__(self, name: object) -> bool: return name in self.entries or name in self.known()
     def get(self, name: str, default=None): return self[name] if name in self else default
     def __repr__(self) -> str: return f"Registry of {len(self)} {self.kind}s: {', '.join(self)}"

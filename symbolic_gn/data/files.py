@@ -39,7 +39,8 @@ def read_dataset(
 
 # %% ../../nbs/data/00_files.ipynb #0b51efa4
 TABLES = {".csv": pd.read_csv, ".parquet": pd.read_parquet}  # how a table is read, by the file's ending
-IDS, STATES = ("id", "body", "particle"), ("", "v", "a")  # names of the column of bodies; position, velocity, acceleration
+IDS = ("id", "body", "particle")  # names that the column of bodies may have
+STATES = ("", "v", "a")  # what stands before an axis: nothing for positions, v for velocities, a for accelerations
 
 
 def read_table(path: str | Path) -> pd.DataFrame:
@@ -54,18 +55,20 @@ def read_table(path: str | Path) -> pd.DataFrame:
 
 # %% ../../nbs/data/00_files.ipynb #71944123
 def _box(table: pd.DataFrame, where: str) -> tuple[pd.DataFrame, tuple[int, int, int]]:
-    "The rows by simulation, time and body, and how many there are of each; UserError unless every body is always there."
+    "The rows in order, and the numbers of simulations, times and bodies; UserError unless every body is always there."
     named = next((n for n in IDS if n in table), None)
     if named is None or not {"time", "x", "y"} <= set(table):
-        raise UserError(f"{where} has the columns {', '.join(table)}; needed are time, x, y and one of {', '.join(IDS)}")
+        there = ", ".join(map(str, table))
+        raise UserError(f"{where} has the columns {there}; needed are time, x, y and one of {', '.join(IDS)}")
     if bad := [n for n in table if not pd.api.types.is_numeric_dtype(table[n]) and n not in (named, "simulation")]:
         raise UserError(f"{where}: column {bad[0]!r} holds no numbers; leave it out")
-    table = table.assign(simulation=table.get("simulation", 0)).sort_values(["simulation", "time", named], kind="stable")
+    keys = ["simulation", "time", named]
+    table = table.assign(simulation=table.get("simulation", 0)).sort_values(keys, kind="stable")
     shape = table["simulation"].nunique(), 0, table[named].nunique()
     frames, rest = divmod(len(table), shape[0] * shape[2])
-    whole = table.groupby("simulation").size().nunique() == 1 and not table.duplicated(["simulation", "time", named]).any()
+    whole = table.groupby("simulation").size().nunique() == 1 and not table.duplicated(keys).any()
     if rest or not whole or table.groupby(["simulation", "time"]).size().nunique() != 1:
-        raise UserError(f"{where}: not every body is there once at every time of every simulation; leave out what is incomplete")
+        raise UserError(f"{where}: not every body is there once at every time of every simulation; leave out the rest")
     return table, (shape[0], frames, shape[2])
 
 
@@ -77,10 +80,11 @@ def arrays_of(
     table, shape = _box(table, where)
     axes = [a for a in "xyz" if a in table]
     grid = lambda names: table[names].to_numpy(float).reshape(*shape, -1)
-    found = {k: grid([p + a for a in axes]) for k, p in zip(("position", "velocity", "acceleration"), STATES) if p + "x" in table}
+    letters = dict(zip(("position", "velocity", "acceleration"), STATES))
+    found = {k: grid([p + a for a in axes]) for k, p in letters.items() if p + "x" in table}
     steps = np.diff(grid(["time"])[:, :, 0, 0], axis=1)
     if not len(steps.ravel()) or not np.allclose(steps, steps[0, 0], rtol=1e-3):
-        raise UserError(f"{where}: its times are not evenly spaced, from {steps.min():.3g} to {steps.max():.3g}; resample it first")
+        raise UserError(f"{where}: its times are not evenly spaced; resample it to equal steps first")
     used = {"simulation", "time", *IDS, *(p + a for p in STATES for a in "xyz")}
     properties = {n: grid([n])[:, 0, :, 0] for n in table if n not in used}
     return found | properties | dict(dt=float(steps.mean()))

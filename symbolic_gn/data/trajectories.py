@@ -187,7 +187,8 @@ def check_array(
 _SIDES = ("r", "m", "q", "m_i", "m_j", "q_i", "q_j")
 _MOVING = tuple(f"{letter}{axis}{side}" for letter in "dv" for axis in "xyz" for side in ("", "_i", "_j"))
 _NAMES = (*FULL, "position", "velocity", "acceleration", "mass", "charge", "part", "energy_drift")
-TAKEN = frozenset((*_SIDES, *_MOVING, *_NAMES))  # names that a further property cannot have
+_WORDS = "frames substeps chunk model accelerate edge_index".split()  # of functions that take properties by name
+TAKEN = frozenset((*_SIDES, *_MOVING, *_NAMES, *_WORDS))  # names that a further property cannot have
 
 def _check_name(name: str) -> None:
     "UserError unless a property may be called so."

@@ -132,11 +132,12 @@ def short_training(
 def best_start(
     model: HiddenNetwork,  # in the data's units; becomes the best of the starts
     data: Snapshots,
-    trials: int | None = None,  # how many starts; None: the property's own number
+    trials: int | None = None,  # how many starts; None: the property's own number, and more for strangers
     steps: int = 150,  # of each short training
 ) -> list[float]:  # losses of the starts
     "Try a few starts, and keep the one whose loss is lowest."
-    trials = trials or (model.kind.trials if model.kind else 1)
+    strangers = len(model.raw) > data.bodies  # not all of them meet
+    trials = trials or (max(model.kind.trials, 6 * strangers) if model.kind else 1)
     units = {name: value for name, value in model.named_buffers()}
     starts = []
     for _ in range(trials):
@@ -192,7 +193,7 @@ def amounts(
         A = A / np.abs(A).max()
     return A, (weight * g**2).sum(1)
 
-# %% ../../nbs/studies/01_hidden.ipynb #4312fe27
+# %% ../../nbs/studies/01_hidden.ipynb #8be00af9
 def _leading_vectors(
     A: Float[np.ndarray, "body body"],
     W: Float[np.ndarray, "body body"],  # weights
@@ -338,7 +339,7 @@ def in_units(
     scaled = values.assign(value=factor * values.value, standard_error=abs(factor) * values.standard_error)
     return Carried(rescaled(found.law, hidden, factor), {hidden: scaled})
 
-# %% ../../nbs/studies/01_hidden.ipynb #29eee77e
+# %% ../../nbs/studies/01_hidden.ipynb #4e0cf6b9
 def judge_properties(
     found,  # has `law` and `properties`, such as a Discovery
     truth: Num[np.ndarray, " body"],
@@ -353,7 +354,7 @@ def judge_properties(
     table = pd.DataFrame(dict(true=truth, found=value, standard_error=error) | off)
     return table.rename_axis("body"), equivalent(same.law, law, data=data)
 
-# %% ../../nbs/studies/01_hidden.ipynb #80bd0903
+# %% ../../nbs/studies/01_hidden.ipynb #b4ac1d29
 def truth_plot(
     found,  # has `properties`, such as a Discovery
     truth: Num[np.ndarray, " body"],

@@ -7,6 +7,7 @@ forces by autodiff of the summed potential, one adaptive `odeint` after another 
 `warm` leaves compilation out on both sides; `cold` counts it on both sides, for a call of 1,000 simulations (the
 original's is extrapolated from the simulations timed). Everything is in each benchmark's `extra_info`.
 """
+import importlib
 from functools import partial
 from time import perf_counter
 
@@ -16,7 +17,9 @@ import numpy as np
 import pytest
 from jax.experimental.ode import odeint
 
-from symbolic_gn import simulate as sim
+from symbolic_gn.worlds import integrate, systems
+
+sim = importlib.import_module("symbolic_gn.simulate")  # the module, not the function of the same name
 
 SIMULATIONS, FRAMES, TIMED, BODIES, DIM = 1000, 1000, 40, 4, 2
 PUBLISHED = dict(spring=22_000, r1=22_000, r2=42_000, charge=42_000)  # frames per second noted for the original
@@ -25,7 +28,7 @@ PUBLISHED = dict(spring=22_000, r1=22_000, r2=42_000, charge=42_000)  # frames p
 def original(name: str):
     "Compiled functions: the frames of one start, and the accelerations of its frames."
     world = sim.SYSTEMS[name]
-    pair, time = sim._pair_energy(world), jnp.linspace(0, world.dt * FRAMES, FRAMES)
+    pair, time = systems.pair_energy(world), jnp.linspace(0, world.dt * FRAMES, FRAMES)
 
     def potential(a, b):
         r = jnp.sqrt(((a[:DIM] - b[:DIM]) ** 2).sum())
@@ -47,7 +50,7 @@ def original(name: str):
 
 def time_original(name: str) -> tuple[float, float, np.ndarray]:
     "Seconds to compile, seconds per simulation, energy drift of each."
-    x, v, m, q = sim._draw(sim.SYSTEMS[name], TIMED, BODIES, DIM, 0, "float32")
+    x, v, m, q = systems.draw(sim.SYSTEMS[name], TIMED, BODIES, DIM, 0, "float32")
     starts = np.concatenate([x, v, q[..., None], m[..., None]], axis=-1)
     run, acceleration = original(name)
     begin = perf_counter()
@@ -64,7 +67,7 @@ def time_original(name: str) -> tuple[float, float, np.ndarray]:
 def test_frames_per_second(benchmark, name):
     compile_, each, drift = time_original(name)
     ask, total = partial(sim.simulate, name, simulations=SIMULATIONS, frames=FRAMES), SIMULATIONS * FRAMES
-    sim._compiled.cache_clear()
+    integrate.compiled.cache_clear()
     begin = perf_counter()
     ask()
     cold = total / (perf_counter() - begin)
