@@ -22,7 +22,7 @@ NAMES = {  # where the public names stand
     "analyze": ["messages", "r2"],
     "rollout": ["rollout", "compare", "mae"],
     "align": ["align"],
-    "distill": ["distill", "Law", "Front", "equivalent", "search"],
+    "distill": ["distill", "Law", "Front", "equivalent"],
     "discover": ["discover"],
     "studies.noise": ["Noisy"],
     "studies.hidden": ["Hidden"],

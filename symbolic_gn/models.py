@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['VIEWS', 'PAPER', 'ACTIVATIONS', 'SETTINGS', 'MESSAGE_FUNCTIONS', 'MODELS', 'nodes', 'batch_edges', 'reverse_edges',
            'absolute_edge', 'relative_edge', 'compressed_edge', 'absolute_node', 'relative_node', 'compressed_node',
-           'Architecture', 'mlp', 'plus_minus', 'Custom', 'Prediction', 'expand', 'Model', 'GraphNetwork',
+           'Architecture', 'mlp', 'plus_minus', 'Custom', 'Prediction', 'decompress', 'Model', 'GraphNetwork',
            'keep_strongest', 'prune_count', 'KLNetwork', 'NewtonNetwork', 'FlatHGN', 'Bias', 'make_model',
            'parameter_count', 'accelerations']
 
@@ -172,7 +172,7 @@ class Prediction(NamedTuple):
     penalty: Float[Tensor, " row"] | None = None  # the model's own regulariser, one value per edge (flat_hgn: per body)
     correction: Float[Tensor, "body axis"] | None = None  # what the node network adds to the linear decoder
 
-def expand(y: Tensor, compress: bool) -> Tensor:
+def decompress(y: Tensor, compress: bool) -> Tensor:
     "Undo the compression of a network's output: sinh, in float32, bounded against overflow."
     return torch.sinh(y.float().clamp(-15, 15)) if compress else y.float()
 
@@ -225,13 +225,13 @@ class GraphNetwork(Model):
 
     def messages(self, x: Float[Tensor, "body feature"], edge_index: Int[Tensor, "2 edge"], reverse=None) -> Tensor:
         "One message per edge, in the order of `edge_index`."
-        return expand(self.edge_updater(edge_index, x=x), self.arch.compress) * self.active
+        return decompress(self.edge_updater(edge_index, x=x), self.arch.compress) * self.active
 
     def update_nodes(self, x: Tensor, e: Tensor, edge_index: Tensor) -> tuple[Tensor, Tensor | None]:
         "Accelerations from the summed messages, and the node network's correction."
         total = self.total(e, edge_index, len(x))
         seen = torch.asinh(total) if self.arch.compress else total
-        y = expand(self.phi_v(torch.cat([self.view_node(x), seen], -1)), self.arch.compress)
+        y = decompress(self.phi_v(torch.cat([self.view_node(x), seen], -1)), self.arch.compress)
         if self.arch.update == "free":
             return self.scale * y, None
         return self.scale * (nn.functional.linear(total, self.decoder.weight) + y), y
@@ -272,7 +272,7 @@ class KLNetwork(GraphNetwork):
     def moments(self, x: Float[Tensor, "body feature"], edge_index: Int[Tensor, "2 edge"]) -> tuple[Tensor, Tensor]:
         "Mean and log-variance of every message."
         out = self.edge_updater(edge_index, x=x)
-        return expand(out[:, 0::2], self.arch.compress), out[:, 1::2].float().clamp(-20, 10)
+        return decompress(out[:, 0::2], self.arch.compress), out[:, 1::2].float().clamp(-20, 10)
 
     def messages(self, x, edge_index, reverse=None) -> Tensor: return self.moments(x, edge_index)[0]
 
@@ -297,7 +297,7 @@ class NewtonNetwork(Model):
 
     def messages(self, x: Float[Tensor, "body feature"], edge_index: Int[Tensor, "2 edge"], reverse=None) -> Tensor:
         "The force of each edge's sender on its receiver, in the data's units."
-        e = self.scale * expand(self.edge_updater(edge_index, x=x), self.arch.compress)
+        e = self.scale * decompress(self.edge_updater(edge_index, x=x), self.arch.compress)
         if not self.antisymmetric:
             return e
         return 0.5 * (e - e[reverse_edges(edge_index) if reverse is None else reverse])
@@ -325,14 +325,14 @@ class FlatHGN(Model):
 
     def messages(self, x: Float[Tensor, "body feature"], edge_index: Int[Tensor, "2 edge"], reverse=None) -> Tensor:
         "The energy of every ordered pair, up to what depends on static properties alone."
-        return self.scale * expand(self.edge_updater(edge_index, x=x), self.arch.compress)
+        return self.scale * decompress(self.edge_updater(edge_index, x=x), self.arch.compress)
 
     @torch.enable_grad()
     def predict(self, x: Float[Tensor, "body feature"], edge_index: Int[Tensor, "2 edge"], reverse=None) -> Prediction:
         "Accelerations from the gradient of the learned energy; the penalty is the paper's, per body."
         x = x.detach().requires_grad_()
         pair = self.messages(x, edge_index)
-        own = self.scale * expand(self.h_self(self.view_node(x)), self.arch.compress)
+        own = self.scale * decompress(self.h_self(self.view_node(x)), self.arch.compress)
         keep, dim, mass = self.training, self.arch.dim, x[:, -1:].detach()
         gradient = torch.autograd.grad(pair.sum() + own.sum(), x, create_graph=keep, retain_graph=keep)[0]
         energy = own + self.total(pair, edge_index, len(x))
@@ -345,7 +345,7 @@ class FlatHGN(Model):
         with torch.enable_grad():
             x_i, x_j = x[i].detach().requires_grad_(), x[j].detach()
             both = self.scale * sum(
-                expand(self.h_pair(self.view_edge(a, b)), self.arch.compress) for a, b in ((x_i, x_j), (x_j, x_i))
+                decompress(self.h_pair(self.view_edge(a, b)), self.arch.compress) for a, b in ((x_i, x_j), (x_j, x_i))
             )
             return -torch.autograd.grad(both.sum(), x_i)[0][:, :self.arch.dim]
 

@@ -235,7 +235,7 @@ def test_hamiltonian_force_is_minus_the_gradient_of_the_pair_energies(seed, coor
         small("flat_hgn", coordinates=coordinates, compress=compress).double(), world(seed).double(), all_pairs(4)
     )
     model.scale.fill_(2.5)
-    expand, M.expand = M.expand, lambda y, compress: torch.sinh(y) if compress else y  # float64, for the differences
+    decompress, M.decompress = M.decompress, lambda y, compress: torch.sinh(y) if compress else y  # float64, for the differences
     try:
         push, step = model.pair_force(x, edges).detach(), 1e-6
         for k in range(12):
@@ -250,7 +250,7 @@ def test_hamiltonian_force_is_minus_the_gradient_of_the_pair_energies(seed, coor
                 ).detach() / (2 * step)
                 assert float(push[k, axis]) == pytest.approx(-float(slope), rel=1e-5, abs=1e-6)
     finally:
-        M.expand = expand
+        M.decompress = decompress
 
 
 def test_hamiltonian_accelerations_sum_the_pair_forces_where_energies_of_one_body_are_flat():
@@ -262,7 +262,7 @@ def test_hamiltonian_accelerations_sum_the_pair_forces_where_energies_of_one_bod
 def test_hamiltonian_penalty_is_the_papers():
     model, x, edges = small("flat_hgn"), world(4).requires_grad_(), all_pairs(4)
     pair = model.messages(x, edges)
-    own = model.scale * M.expand(model.h_self(model.view_node(x)), True)
+    own = model.scale * M.decompress(model.h_self(model.view_node(x)), True)
     slope = torch.autograd.grad(pair.sum() + own.sum(), x)[0]
     energy = own + torch.zeros(4, 1).index_add(0, edges[1], pair)
     assert_close(model.predict(x, edges).penalty, energy.square()[:, 0] + slope[:, 4:].square().sum(1), 1e-4)

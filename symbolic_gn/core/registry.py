@@ -34,7 +34,8 @@ class Registry(MutableMapping):
 
     def known(self) -> dict:
         "Everything there is, loaded or not; what stands here comes before what others announce."
-        foreign = {e.name: e for e in entry_points(group=self.group)} if self.group else {}
+        found = entry_points(group=self.group) if self.group else ()
+        foreign = {e.name: EntryPoint(e.name, e.value, e.group) for e in found}  # one class, whoever announced them
         return self.entries | {name: e for name, e in foreign.items() if name not in self.entries}
 
     def __getitem__(self, name: str):

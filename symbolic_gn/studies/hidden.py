@@ -30,7 +30,7 @@ from ..discover import source_of
 from ..fit.hidden import HiddenObjective, common_factor, rescaled
 from ..laws.equivalence import Equivalence, equivalent
 from ..laws.law import Law
-from ..models import Architecture, Bias, Model, Prediction, batch_edges, expand, mlp
+from ..models import Architecture, Bias, Model, Prediction, batch_edges, decompress, mlp
 from ..train import Snapshots, data_loss
 
 # %% ../../nbs/studies/01_hidden.ipynb #39c52820
@@ -64,7 +64,7 @@ class HiddenNetwork(Model):
         "Force on the receiver along the displacement; receiver and sender may change places."
         r, q_i, q_j, m_i, m_j = r / self.length, q_i / self.charge, q_j / self.charge, m_i / self.mass, m_j / self.mass
         seen = torch.stack([r.log(), q_i * q_j, q_i + q_j, (m_i * m_j).log(), (m_i + m_j).log()], -1)
-        return self.scale * self.mass * expand(self.phi(seen)[..., 0], compress=True)
+        return self.scale * self.mass * decompress(self.phi(seen)[..., 0], compress=True)
 
     def messages(self, x: Float[Tensor, "row feature"], edge_index: Int[Tensor, "2 edge"], reverse=None) -> Tensor:
         "The force of each edge's sender on its receiver."
@@ -193,7 +193,7 @@ def amounts(
         A = A / np.abs(A).max()
     return A, (weight * g**2).sum(1)
 
-# %% ../../nbs/studies/01_hidden.ipynb #8be00af9
+# %% ../../nbs/studies/01_hidden.ipynb #bc6da3ea
 def _leading_vectors(
     A: Float[np.ndarray, "body body"],
     W: Float[np.ndarray, "body body"],  # weights
@@ -339,7 +339,7 @@ def in_units(
     scaled = values.assign(value=factor * values.value, standard_error=abs(factor) * values.standard_error)
     return Carried(rescaled(found.law, hidden, factor), {hidden: scaled})
 
-# %% ../../nbs/studies/01_hidden.ipynb #4e0cf6b9
+# %% ../../nbs/studies/01_hidden.ipynb #d8dad713
 def judge_properties(
     found,  # has `law` and `properties`, such as a Discovery
     truth: Num[np.ndarray, " body"],
@@ -354,7 +354,7 @@ def judge_properties(
     table = pd.DataFrame(dict(true=truth, found=value, standard_error=error) | off)
     return table.rename_axis("body"), equivalent(same.law, law, data=data)
 
-# %% ../../nbs/studies/01_hidden.ipynb #b4ac1d29
+# %% ../../nbs/studies/01_hidden.ipynb #f253adc4
 def truth_plot(
     found,  # has `properties`, such as a Discovery
     truth: Num[np.ndarray, " body"],
