@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LOSSES', 'SCHEDULES', 'OF_THE_DATA', 'ARCHITECTURE', 'KINDS', 'POSITIVE', 'NOT_NEGATIVE', 'PRECISIONS', 'relative',
-           'Config', 'paper_config', 'onecycle', 'cosine', 'check_kind', 'check_config', 'make_config']
+           'huber', 'Config', 'paper_config', 'onecycle', 'cosine', 'check_kind', 'check_config', 'make_config']
 
 # %% ../../nbs/training/00_config.ipynb #22e4e13e
 import dataclasses
@@ -28,10 +28,15 @@ def relative(
     return torch.log1p((prediction - truth).norm(dim=-1) / truth.norm(dim=-1).clamp_min(1e-30))
 
 
+def huber(error: Float[Tensor, "*batch axis"]) -> Float[Tensor, "*batch axis"]:
+    "Squared below 1, absolute above."
+    return nn.functional.huber_loss(error, torch.zeros_like(error), reduction="none")
+
+
 LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {  # of prediction and truth (..., axis): one number a body
     "mae": lambda p, y: (p - y).abs().sum(-1),
     "mse": lambda p, y: (p - y).square().sum(-1),
-    "huber": lambda p, y: nn.functional.huber_loss(p, y, reduction="none").sum(-1),
+    "huber": lambda p, y: huber(p - y).sum(-1),
     "relative": relative,
 }
 
