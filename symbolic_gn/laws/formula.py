@@ -178,7 +178,7 @@ def _monic(expr: sp.Basic) -> sp.Basic:
     factor, rest = sp.Integer(1), []
     for f in sp.Mul.make_args(expr):
         base, n = f.as_base_exp()
-        if base.is_Add and n.is_Integer:
+        if base.is_Add and base.free_symbols and n.is_Integer:
             terms = sorted((t for t in base.args if t.free_symbols), key=lambda t: (complexity(t), t.sort_key()))
             lead = terms[0].as_coeff_Mul()[0]
             factor, base = factor * lead**n, sp.Add(*[t / lead for t in base.args])
