@@ -235,7 +235,8 @@ def test_hamiltonian_force_is_minus_the_gradient_of_the_pair_energies(seed, coor
         small("flat_hgn", coordinates=coordinates, compress=compress).double(), world(seed).double(), all_pairs(4)
     )
     model.scale.fill_(2.5)
-    decompress, M.decompress = M.decompress, lambda y, compress: torch.sinh(y) if compress else y  # float64, for the differences
+    # in float64, for the differences
+    decompress, M.decompress = M.decompress, lambda y, compress: torch.sinh(y) if compress else y
     try:
         push, step = model.pair_force(x, edges).detach(), 1e-6
         for k in range(12):
