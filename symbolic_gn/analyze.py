@@ -10,6 +10,7 @@ __all__ = ['Messages', 'true_force', 'on_device', 'divergence', 'messages', 'sig
 # %% ../nbs/03_analyze.ipynb #11427a59
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -94,7 +95,7 @@ def on_device(model: torch.nn.Module, x, edge_index) -> tuple[torch.Tensor, torc
 
 
 def _edge_messages(
-    model: torch.nn.Module,
+    model: Any,  # a network with `messages`
     x: Float[np.ndarray, "node feature"] | Float[torch.Tensor, "node feature"],
     edge_index: Int[np.ndarray, "2 edge"] | Int[torch.Tensor, "2 edge"],
 ) -> tuple[np.ndarray, np.ndarray | None]:  # components (edge, component); pair energies (edge,) or None
@@ -108,7 +109,7 @@ def _edge_messages(
 
 # %% ../nbs/03_analyze.ipynb #7cd24fc2
 def divergence(
-    model: torch.nn.Module,
+    model: Any,  # a network
     x: Float[np.ndarray, "node feature"] | Float[torch.Tensor, "node feature"],
     edge_index: Int[np.ndarray, "2 edge"] | Int[torch.Tensor, "2 edge"],
 ) -> Float[np.ndarray, " component"] | None:  # None for networks that send no distributions
@@ -131,7 +132,7 @@ def _check_width(model: torch.nn.Module, features: int):
 # %% ../nbs/03_analyze.ipynb #db08bf90
 def _check_finite(components: Float[np.ndarray, " edge component"]) -> Float[np.ndarray, " edge component"]:
     "The components, if all are finite numbers; else UserError."
-    bad = ~np.isfinite(components).all(axis=1)
+    bad = np.asarray(~np.isfinite(components).all(axis=1))
     if bad.any():
         raise UserError(f"the model gives messages that are NaN or infinite on {bad.sum()} of {len(bad)} edges; "
                         "its training diverged: train it again with a smaller learning rate or without the outliers")
@@ -139,7 +140,7 @@ def _check_finite(components: Float[np.ndarray, " edge component"]) -> Float[np.
 
 # %% ../nbs/03_analyze.ipynb #5fc83d08
 def messages(
-    model: torch.nn.Module,  # a trained network, on the CPU
+    model: Any,  # a trained network, on the CPU
     trajectories: Trajectories,
     *,
     snapshots: int = 1000,  # random moments; each gives one message an edge
@@ -319,7 +320,8 @@ def probe(
     said = np.stack([_edge_messages(model, pair.reshape(2 * senders, -1), edges)[0][::2] for pair in pairs])
     top = significant(_check_finite(said.reshape(-1, said.shape[-1])), trajectories.dim)
     ends = pairs.reshape(-1, 2, x.shape[-1]).swapaxes(0, 1)
-    force = true_force(trajectories.system, *ends, len(trajectories.others))
+    force = true_force(trajectories.system, *ends, others=len(trajectories.others))
+    assert force is not None  # the system is known
     force = force.reshape(len(state), senders, -1)
     return Probe([linear_fit(heard[:, top], f, trim) for heard, f in zip(said, force)], state)
 

@@ -13,7 +13,7 @@ import sys
 import time
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Any, Optional
 
 import typer
 
@@ -50,7 +50,7 @@ def given(**options) -> dict:
 
 def listed(words: Optional[str]) -> Optional[list[str]]:
     "Words between commas, None for none."
-    return words and [w.strip() for w in words.split(",")]
+    return [w.strip() for w in words.split(",")] if words else None
 
 # %% ../nbs/09_cli.ipynb #fd12af2e
 def _in_a_line(name: str, registry, usable=lambda name: None) -> str:
@@ -105,9 +105,10 @@ def main(arguments: Optional[list[str]] = None) -> None:
     except KeyboardInterrupt as stop:
         code = complain(str(stop) or "interrupted", 130)
     except Exception as error:
-        if not hasattr(error, "format_message"):
+        message = getattr(error, "format_message", None)
+        if message is None:
             raise
-        code = complain(error.format_message(), 2)
+        code = complain(message(), 2)
     sys.exit(code if isinstance(code, int) else 0)
 
 # %% ../nbs/09_cli.ipynb #25a5671d
@@ -127,7 +128,7 @@ def simulate_command(
     if out.suffix != ".nc":
         raise UserError(f"--out {out}: give a file name that ends in .nc")
     check_writable(out)
-    size = dict(simulations=sims, bodies=bodies, dim=dim, frames=steps, every=every, seed=seed)
+    size: dict[str, Any] = dict(simulations=sims, bodies=bodies, dim=dim, frames=steps, every=every, seed=seed)
     data = simulate(system, **size, progress=sys.stderr.isatty())
     data.save(out)
     print(f"{out}: {data!r}")
@@ -248,8 +249,8 @@ def discover_command(
     if resume and not out:
         raise UserError("--resume needs --out, the folder to go on from")
     what = source_of(source, dim=dim, bodies=bodies, noise=noise, hidden=hidden)
-    options = dict(model=model, engine=engine, operators=listed(operators), loss=loss, seed=seed, budget=budget)
-    options |= given(steps=steps, device=device, pairs=settings)
+    options: dict[str, Any] = dict(model=model, engine=engine, operators=listed(operators), loss=loss, seed=seed)
+    options |= dict(budget=budget) | given(steps=steps, device=device, pairs=settings)
     tell = lambda line: print(line, file=sys.stderr)
     with interruptible():
         found = discover(what, **options, out=out, resume=resume, progress=sys.stderr.isatty(), say=tell)

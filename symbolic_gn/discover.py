@@ -12,6 +12,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -274,7 +275,7 @@ def discover(
     with stage("distill", seconds, say):
         objective = source.objective(train, run.model, seed=seed)
         heard = run.model.hear(messages(run.model, train, snapshots=plan.snapshots, seed=seed), train)
-        search = dict(plan.search) | ({"operators": tuple(operators)} if operators else {})
+        search: dict[str, Any] = dict(plan.search) | ({"operators": tuple(operators)} if operators else {})
         search |= dict(seed=seed, features=source.features(heard), out=folder and folder / "search.csv")
         found = run.model.read(heard, objective) or distill(heard, objective, engine=engine, **search)
     with stage("check", seconds, say):

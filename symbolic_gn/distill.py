@@ -92,7 +92,7 @@ def _spans(y: np.ndarray, orders: float = 6.0) -> bool:
 
 def _in_logarithms(X: np.ndarray, y: np.ndarray, names: list[str], engine, **options) -> Front:
     "A front for a target that spans many orders of magnitude: searched in logarithms, told without them."
-    fine = (X > 0).all(0)
+    fine = np.asarray((X > 0).all(0))
     logs = [f"log_{n}" for n, ok in zip(names, fine) if ok]
     front = search(np.log(X[:, fine]), np.log(np.abs(y)), logs, engine, **options)
     back = {symbol(n): sp.log(symbol(n.removeprefix("log_"))) for n in logs}

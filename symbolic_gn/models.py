@@ -14,7 +14,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -204,6 +204,7 @@ class Model(MessagePassing, contracts.Model):
 class GraphNetwork(Model):
     "A graph network with one message-passing step: paper §3; `standard`, `bottleneck`, `l1`, `prune`, `pm`, `cust`."
     messages_are = "linear"  # messages are known up to an unknown linear map
+    phi_v: Any  # a Sequential; of its parts torch says Module
 
     def __init__(self, arch: Architecture, message_function: str = "mlp", outputs_per_message: int = 1):
         super().__init__(arch)
@@ -395,7 +396,7 @@ def make_model(
     *,
     paper: bool = False,  # the original's architecture instead of the default one
     **settings,  # any field of Architecture
-) -> nn.Module:
+) -> Model:
     "Build a model by name, freshly initialised from torch's current seed."
     bias = choose("model", name, MODELS)
     for key in settings:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float, Int, Num
+from jaxtyping import Bool, Float, Int, Num
 
 from .analyze import messages, r2, significant, spread_fraction
 from .core.errors import UserError
@@ -37,7 +37,8 @@ def _true_accelerations(
     def accelerate(x, v, m, q, **others):
         ends = (a[:, end].reshape(-1) for a in (m, q) for end in (i, j))
         force, total = system.pair_force((x[:, j] - x[:, i]).reshape(-1, x.shape[-1]), *ends), np.zeros(x.shape)
-        np.add.at(total, (slice(None), i), force.reshape(len(x), len(i), -1))
+        every = force.reshape(len(x), len(i), -1)
+        np.add.at(total, (slice(None), i), every)  # pyright: ignore[reportArgumentType]  numpy has forgotten slices
         return total / m[..., None]
 
     return accelerate
@@ -63,7 +64,8 @@ class Rollout(NamedTuple):
     velocity: Float[np.ndarray, " simulation time body axis"]
 
     @property
-    def alive(self): return np.isfinite(self.position).all(axis=(2, 3)) & np.isfinite(self.velocity).all(axis=(2, 3))
+    def alive(self) -> Bool[np.ndarray, "simulation time"]:
+        return np.asarray(np.isfinite(self.position).all((2, 3)) & np.isfinite(self.velocity).all((2, 3)))
 
 # %% ../nbs/03a_rollout.ipynb #5186fd90
 def _check_bodies(position, velocity, mass, charge, dt, frames):
@@ -166,12 +168,12 @@ def compare(
 ) -> Comparison:
     "Roll out each candidate from the starts of the trajectories; median error and energy drift over time."
     truth = trajectories.select(simulations=slice(simulations))
-    frames = min(frames or truth.frames, truth.frames)
+    count = min(frames or truth.frames, truth.frames)
     fixed = dict(mass=truth.mass, charge=truth.charge, dt=truth.dt, **truth.others)
     paths = {name: rollout(accelerate_with(source, truth.edge_index), truth.position[:, 0], truth.velocity[:, 0],
-                           frames=frames, substeps=substeps, **fixed) for name, source in candidates.items()}
-    paths = {"truth": Rollout(truth.position[:, :frames], truth.velocity[:, :frames])} | paths
-    clock = truth.dt * np.arange(frames)
+                           frames=count, substeps=substeps, **fixed) for name, source in candidates.items()}
+    paths = {"truth": Rollout(truth.position[:, :count], truth.velocity[:, :count])} | paths
+    clock = truth.dt * np.arange(count)
     parts = [pd.DataFrame(dict(name=name, time=clock) | _over_time(path, truth)) for name, path in paths.items()]
     return Comparison(truth, paths, pd.concat(parts, ignore_index=True))
 

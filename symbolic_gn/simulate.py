@@ -10,6 +10,7 @@ import os
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -116,7 +117,7 @@ def simulate(
     system = get_system(system)
     dt = system.dt if dt is None else dt
     if start is not None:
-        start = _check_start(*start, dtype)
+        start = tuple(_check_start(*start, dtype=dtype))
         simulations, bodies, dim = start[0].shape
     _check_options(simulations, bodies, dim, frames, dt, tolerance, every, seed, dtype, solver)
     need, free = footprint(simulations, frames, bodies, dim, dtype), _available()
@@ -125,7 +126,7 @@ def simulate(
         raise UserError(f"{simulations} simulations x {frames} frames need {room}; ask for fewer")
     x, v, a = (np.empty((simulations, frames, bodies, dim), dtype) for _ in range(3))
     if start is None:
-        start = draw(system, simulations, bodies, dim, seed, dtype)
+        start = tuple(draw(system, simulations, bodies, dim, seed, dtype))
     with jax.enable_x64(True), tqdm(total=simulations, desc="simulate", disable=not progress) as bar:
         worst = SOLVERS[solver](system, start, x, v, dt, every, legacy, tolerance, bar)
     _check_errors(system, worst)
@@ -134,7 +135,7 @@ def simulate(
     attrs["units"] = "dimensionless, G = 1"
     about = {"long_name": "largest relative change of energy (plus heat) at any step, before rounding"}
     error = ("simulation", worst, about)
-    return assemble(x, v, a, *start[2:], dt * every, attrs, energy_drift=error)
+    return assemble(x, v, a, *start[2:], dt=dt * every, attrs=attrs, energy_drift=error)
 
 # %% ../nbs/00_simulate.ipynb #35b8dbf4
 def starts(
@@ -201,8 +202,9 @@ class _OfSystem(Source):
     def truth(self, data: Trajectories) -> Law | None:
         "The true law of the data's system; None where there is no such system, or its law is not told."
         system = SYSTEMS.get(data.system)
-        law = system and system.true_law
-        return None if law is None else Law.of(law, drag=system.drag * (data.bodies - 1) / data.bodies)
+        if system is None or system.true_law is None:
+            return None
+        return Law.of(system.true_law, drag=system.drag * (data.bodies - 1) / data.bodies)
 
     def tests(self, test: Trajectories, budget: Budget, seed: int) -> dict[str, Trajectories]:
         "The test data, and moments of other worlds of the same system."
@@ -247,7 +249,7 @@ class Simulated(_OfSystem):
         kept = folder / "data.nc" if folder else None
         if resume and kept and kept.exists():
             return _same_world(Trajectories.load(kept), kept, system=self.name, dim=self.dim, bodies=self.bodies)
-        size = dict(simulations=budget.simulations, frames=budget.frames, every=budget.every)
+        size: dict[str, Any] = dict(simulations=budget.simulations, frames=budget.frames, every=budget.every)
         data = simulate(self.system, bodies=self.bodies, dim=self.dim, seed=seed, **size)
         if kept:
             data.save(kept)

@@ -239,17 +239,17 @@ def sweep(
     "Run the cells that the folder does not hold yet, and add each to it as it comes."
     if jobs < 1:
         raise UserError(f"--jobs {jobs}: give a whole number from 1 on")
-    cells, out = {key_of(cell): cell for cell in cells}, Path(out)
+    wanted, out = {key_of(cell): cell for cell in cells}, Path(out)
     with writing(out / "results.jsonl") as write:
         known = read_ledger(out / "results.jsonl")
-        todo = {k: c for k, c in cells.items() if k not in known or (retry and known[k]["error"])}
+        todo = {k: c for k, c in wanted.items() if k not in known or (retry and known[k]["error"])}
         marks = out / "running"
         marks.mkdir(exist_ok=True)
         records = on_dask(todo, work, dask) if dask else on_processes(todo, work, jobs, marks)
-        for record in _tell(records, len(cells), [known[k] for k in cells if k not in todo], marks, progress):
+        for record in _tell(records, len(wanted), [known[k] for k in wanted if k not in todo], marks, progress):
             write(record)
             known[record["key"]] = record
-    table = pd.DataFrame([_row_of_record(known[k]) for k in cells])
+    table = pd.DataFrame([_row_of_record(known[k]) for k in wanted])
     write_atomic(out / "results.csv", table.to_csv(index=False))
     return table
 

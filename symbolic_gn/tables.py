@@ -41,7 +41,7 @@ _FOUR = ("spring", "r1", "r2", "charge")  # the systems of the fork and of the r
 PAPER_SYSTEMS = (*_FOUR, "damped", "discontinuous")
 
 
-def _in_words(row: Mapping) -> str:
+def _in_words(row: Mapping | pd.Series) -> str:
     "A world in words."
     crowd = "" if row.get("bodies", 4) == 4 else f", {row['bodies']} bodies"
     return f"{row['system']} {row['dim']}-D{crowd}"
@@ -107,7 +107,7 @@ def heat(
     return figure
 
 # %% ../nbs/07_tables.ipynb #ea51f88b
-def _failed(row: Mapping) -> bool: return isinstance(row["error"], str) and bool(row["error"])
+def _failed(row: Mapping | pd.Series) -> bool: return isinstance(row["error"], str) and bool(row["error"])
 def _found(rows: pd.DataFrame) -> pd.Series: return rows["recovered"].astype(str) == "True"
 def _alone(rows: pd.DataFrame) -> pd.Series: return _found(rows) & (rows["proposed"].astype(str) == "True")
 

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -29,14 +30,14 @@ from torch import Tensor, nn
 from .core.errors import UserError, choose
 from .core.stages import versions
 from symbolic_gn.models import (
-    MODELS, Architecture, Prediction, batch_edges, keep_strongest, nodes, prune_count, reverse_edges
+    MODELS, Architecture, Model, Prediction, batch_edges, keep_strongest, nodes, prune_count, reverse_edges
 )
 from .training.config import LOSSES, SCHEDULES, Config, check_config, make_config
 from .training.runs import Run, begin, build, load_checkpoint, save_checkpoint, save_run
 
 # %% ../nbs/02_train.ipynb #d472b875
 def data_loss(
-    prediction: Float[Tensor, "body axis"],
+    prediction: Float[Tensor, "*trial body axis"],
     truth: Float[Tensor, "body axis"],
     loss: str,  # a key of LOSSES
     scale: float | Tensor = 1.0,  # typical acceleration; errors are measured in it
@@ -103,17 +104,18 @@ def objective(
     prediction: Prediction,
     truth: Float[Tensor, "body axis"],
     config: Config,
-    model: nn.Module,
+    model: Model,
     bodies: int,  # per graph
 ) -> Tensor:
     "Data loss plus penalties."
     graphs, scale = len(truth) // bodies, model.scale
     loss = data_loss(prediction.acceleration, truth, config.loss, scale, config.compress_loss)
     weight = MODELS[config.model].penalty if config.penalty is None else config.penalty
+    penalty = cast(Tensor, prediction.penalty)  # a model whose penalty weighs something has one
     if weight and config.legacy:
-        loss = loss + weight * prediction.penalty[: len(prediction.penalty) // graphs].sum() / bodies**2
+        loss = loss + weight * penalty[: len(penalty) // graphs].sum() / bodies**2
     elif weight:
-        loss = loss + weight * prediction.penalty.mean()
+        loss = loss + weight * penalty.mean()
     if weight and config.decoder and hasattr(model, "decoder"):
         loss = loss + config.decoder * model.decoder.weight.square().sum()
     if config.correction and prediction.correction is not None:
@@ -178,7 +180,7 @@ def _make_fabric(config: Config):  # lightning_fabric.Fabric
     from lightning_fabric import Fabric
     here = "cuda" if torch.cuda.is_available() else "cpu"
     native = bf16_is_native({"auto": here, "gpu": here}.get(config.device, config.device))
-    precision = {"auto": "bf16-mixed" if native else "32-true"}.get(config.precision, config.precision)
+    precision: Any = {"auto": "bf16-mixed" if native else "32-true"}.get(config.precision, config.precision)
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces its precision at each start
     try:
         return Fabric(accelerator=config.device, devices=1, precision=precision)
@@ -190,11 +192,11 @@ def _make_fabric(config: Config):  # lightning_fabric.Fabric
 @dataclass
 class Trainer:
     "What a training step needs, made once."
-    fabric: object  # lightning_fabric.Fabric
+    fabric: Any  # lightning_fabric.Fabric
     config: Config
-    model: nn.Module
+    model: Any  # a Model as `fabric` has set it up
     optimizer: torch.optim.Optimizer
-    schedule: object
+    schedule: Any  # one of torch.optim.lr_scheduler
     train: Snapshots
     validation: Snapshots
 

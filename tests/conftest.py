@@ -1,4 +1,4 @@
-"What all tests share: one thread, no screen, and tiny data made once."
+"What all tests share: one thread, no screen, annotations checked while they run, and tiny data made once."
 import os
 
 for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
@@ -8,6 +8,9 @@ os.environ["MPLBACKEND"] = "agg"
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
+from jaxtyping import install_import_hook  # noqa: E402
+
+install_import_hook("symbolic_gn", "checked.checked")
 
 from symbolic_gn.data.trajectories import from_arrays  # noqa: E402
 from symbolic_gn.search.engines import ENGINES  # noqa: E402

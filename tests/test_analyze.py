@@ -214,7 +214,7 @@ def test_significance_follows_a_permutation(order):
 
 def test_significance_by_a_given_score_and_bad_counts():
     components = np.eye(4)
-    assert an.significant(components, 2, score=[0, 3, 1, 2]).tolist() == [1, 3]
+    assert an.significant(components, 2, score=np.array([0.0, 3.0, 1.0, 2.0])).tolist() == [1, 3]
     for count in (0, 5):
         with pytest.raises(UserError, match=f"count is {count}"):
             an.significant(components, count)

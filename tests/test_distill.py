@@ -4,6 +4,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import sympy as sp
+from truths import NAMES, TRUTH
 
 from symbolic_gn.analyze import messages
 from symbolic_gn.core.contracts import Objective
@@ -21,13 +22,6 @@ from symbolic_gn.laws.law import Law, pair_force
 from symbolic_gn.models import MODELS, Bias, NewtonNetwork, make_model
 from symbolic_gn.search.front import Front, select
 
-TRUTH = {
-    "spring": "2*r - 1.98",
-    "r1": "m_i*m_j/(r + 0.01)",
-    "r2": "m_i*m_j/(r + 0.01)^2",
-    "charge": "-q_i*q_j/(r + 0.01)^2",
-}
-NAMES = ["r", "m_i", "m_j", "q_i", "q_j"]
 r, m_i, m_j, q_i, q_j, dx, dy = map(symbol, [*NAMES, "dx", "dy"])
 AS_THEY_ARE = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0))
 

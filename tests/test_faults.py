@@ -1,17 +1,13 @@
 "Damaged, foreign and malicious files of runs; kill -9 in the middle of training and writing."
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import textwrap
 
 import pandas as pd
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from killing import driven, needs_fork
 from safetensors.torch import load, save
 
 from symbolic_gn.core.errors import UserError
@@ -208,8 +204,6 @@ def whole(folder) -> int | None:
 
 
 DRIVER = """
-    import os, signal, sys, time
-    from pathlib import Path
     import torch
     torch.set_num_threads(1)
     from symbolic_gn.data.trajectories import Trajectories
@@ -240,24 +234,7 @@ DRIVER = """
             law.to_json(folder / "law.json")
             front.to_csv(folder / "front.csv")
 
-    for job, marks in ((train, ("run/checkpoint.pt",)), (write, ("data.nc", "front.csv"))):
-        for attempt in range(4):
-            folder = home / job.__name__
-            folder.mkdir(exist_ok=True)
-            child = os.fork()
-            if child == 0:
-                try:
-                    job(folder)
-                finally:
-                    os._exit(0)
-            until = time.monotonic() + 60
-            while not all((folder / m).exists() for m in marks) and time.monotonic() < until:
-                time.sleep(0.002)
-            time.sleep(0.013 * (attempt + 1))
-            os.kill(child, signal.SIGKILL)
-            print(job.__name__, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
-            if input() != "go on":
-                sys.exit(1)
+    killed(home, ((train, ("run/checkpoint.pt",)), (write, ("data.nc", "front.csv"))))
 """
 
 
@@ -265,27 +242,21 @@ def same_weights(a, b):
     return all(torch.equal(v, b.model.state_dict()[k]) for k, v in a.model.state_dict().items())
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork to start many processes quickly")
+@needs_fork
 def test_kill_9_corrupts_nothing_and_resume_goes_on(springs, tmp_path):
     "One process forks workers that train and write, and kills each in the middle."
     full = dict(QUICK, steps=60)
     plain = fit(springs, "newton", out=tmp_path / "whole", looks=60, **full)
     springs.save(tmp_path / "data.nc")
-    streams = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    command = [sys.executable, "-W", "ignore", "-c", textwrap.dedent(DRIVER), str(tmp_path)]
     codes, steps = [], []
-    with subprocess.Popen(command, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, **streams) as driver:
-        for line in driver.stdout:
-            job, code = line.split()
-            codes.append((job, int(code)))
+    with driven(DRIVER, tmp_path) as deaths:
+        for job, by_signal in deaths:
+            codes.append((job, by_signal))
             step = whole(tmp_path / job)
             if job == "train":
                 steps.append(step)
-            driver.stdin.write("go on\n")
-            driver.stdin.flush()
-        assert driver.wait(60) == 0, driver.stderr.read()
     assert [job for job, _ in codes] == ["train"] * 4 + ["write"] * 4
-    killed = {job: sum(code == -signal.SIGKILL for j, code in codes if j == job) for job in ("train", "write")}
+    killed = {job: sum(by_signal for j, by_signal in codes if j == job) for job in ("train", "write")}
     assert killed["train"] and killed["write"] == 4, codes
     assert steps == sorted(steps) and 0 < steps[0] < 60  # every session goes on where the last was killed
 

@@ -16,6 +16,7 @@ pytest.importorskip("jplephem")
 from symbolic_gn.core.contracts import BUDGETS, SOURCES  # noqa: E402
 from symbolic_gn.core.errors import UserError  # noqa: E402
 from symbolic_gn.core.graph import edges  # noqa: E402
+from symbolic_gn.data.properties import with_property  # noqa: E402
 from symbolic_gn.data.trajectories import Trajectories  # noqa: E402
 from symbolic_gn.discover import discover  # noqa: E402
 from symbolic_gn.laws.formula import parse  # noqa: E402
@@ -158,7 +159,7 @@ def test_gm_of_the_header(eph):
 
 def test_data_obey_newton_up_to_known_effects(eph, data, masses):
     law = Law.of(f"{float(eph.GMS)!r}*m_i*m_j/r**2")
-    rest = S.leftovers(law, W.with_masses(data, masses), eph, 100)
+    rest = S.leftovers(law, with_property(data, "mass", masses), eph, 100)
     assert (rest["pair forces"] < 5e-6).all()
     assert rest.loc["mercury", "+ relativity"] < 0.05 * rest.loc["mercury", "pair forces"]
     assert rest.loc["moon", "+ Earth's flattening"] < 0.5 * rest.loc["moon", "+ relativity"]
@@ -316,7 +317,7 @@ def test_masses_are_weighed_from_a_bad_start(data, eph, masses):
     weighed = W.weigh(NEWTON, data, start, count=200)
     p, error = W.power(weighed.law)
     assert abs(p + 2) < 1e-6 and 0 < error < 1e-6
-    columns = dict(value=weighed.masses, standard_error=weighed.errors * weighed.masses, true=masses)
+    columns = dict(value=weighed.values, standard_error=weighed.errors, true=masses)
     table = W.weights_table(pd.DataFrame(columns, list(E.BODIES)))
     assert (table.off.drop("pluto").abs() < 1e-3).all() and table.off["sun"] == 0
     assert table.loc["earth+moon", "value"] == table.value["earth"] + table.value["moon"]
@@ -334,7 +335,7 @@ def test_a_made_up_law_is_found_with_its_own_power(data, masses):
     )
     weighed = W.weigh(NEWTON, other, masses * 1.1 / np.r_[1.1, np.ones(10)], count=100)
     assert abs(W.power(weighed.law)[0] + 1.5) < 1e-8
-    np.testing.assert_allclose(weighed.masses, masses, rtol=1e-6)
+    np.testing.assert_allclose(weighed.values, masses, rtol=1e-6)
 
 
 def test_powers_that_are_set_free():
@@ -344,10 +345,11 @@ def test_powers_that_are_set_free():
     assert np.isnan(W.power(Law.of("m_i*m_j/r + r"))[0])
 
 
-def test_a_law_that_does_not_feel_a_constant_is_weighed_all_the_same(data, masses):
-    law = Law(parse("c0*m_i*m_j/r**2", ["c0", "r", "m_i", "m_j"]), {"c0": (3e-4, np.nan), "c1": (1.0, np.nan)})
+def test_a_law_without_an_input_is_weighed_all_the_same(data, masses):
+    law = W.loosened(Law.of("3e-4*m_j/r**2"), "m_i")
+    assert set(law.constants) == {"c0"} and W.power(law, "m_i") == (0.0, 0.0)
     weighed = W.weigh(law, data, masses, count=100)
-    assert weighed.law.constants["c1"][0] == 1.0 and abs(weighed.law.constants["c0"][0] / 2.959e-4 - 1) < 1e-3
+    assert np.isfinite(weighed.loss) and np.isfinite(weighed.law.constants["c0"]).all()
 
 
 def test_whole_powers_win_where_the_error_is_the_same(data, masses, eph):
@@ -373,7 +375,7 @@ def test_a_law_without_a_power_has_none(data, masses):
 def test_rollout_of_the_true_law_follows_the_ephemeris(eph, masses):
     truth = E.planets("2000-01-01", "2002-01-01", step=20)
     law = Law.of(f"{float(eph.GMS)!r}*m_i*m_j/r**2")
-    x, v = S.integrate(law, W.with_masses(truth, masses), tolerance=1e-10)
+    x, v = S.integrate(law, with_property(truth, "mass", masses), tolerance=1e-10)
     assert np.linalg.norm(x - truth.position[0], axis=-1).max() * eph.AU < 2000
     assert (
         np.linalg.norm(v - truth.velocity[0], axis=-1).max() < 1e-4 * np.linalg.norm(truth.velocity[0], axis=-1).max()

@@ -4,10 +4,8 @@ import ast
 import importlib.util
 import inspect
 import json
-import os
 import pickle
 import re
-import signal
 import subprocess
 import sys
 import textwrap
@@ -23,9 +21,11 @@ import pytest
 import sympy as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from killing import driven, needs_fork
 from sklearn.base import clone
 from sklearn.model_selection import cross_val_score
 from sklearn.utils.estimator_checks import check_estimator
+from truths import NAMES, TRUTH
 
 from symbolic_gn.core import registry
 from symbolic_gn.core.contracts import Engine
@@ -40,13 +40,6 @@ from symbolic_gn.search.front import RULES, Front, select
 from symbolic_gn.search.operon import operon
 from symbolic_gn.search.pysr import find_julia, pysr, pysr_arguments
 
-TRUTH = {
-    "spring": "2*r - 1.98",
-    "r1": "m_i*m_j/(r + 0.01)",
-    "r2": "m_i*m_j/(r + 0.01)^2",
-    "charge": "-q_i*q_j/(r + 0.01)^2",
-}
-NAMES = ["r", "m_i", "m_j", "q_i", "q_j"]
 HALL = Path(__file__).parent / "data" / "hall_of_fame.csv"
 r, m_i, m_j, q_i, q_j = map(symbol, NAMES)
 few = settings(max_examples=25, deadline=None)
@@ -312,8 +305,6 @@ def test_weights_that_are_none_are_told(weights):
 
 
 DRIVER = """
-    import os, signal, sys, time
-    from pathlib import Path
     import numpy as np
     from symbolic_gn.search.front import Front
     from symbolic_gn.search.operon import operon
@@ -330,46 +321,23 @@ DRIVER = """
         while True:
             front.to_csv(folder / "front.csv")
 
-    for job, mark in ((search, "search.csv"), (write, "front.csv")):
-        for attempt in range(4):
-            folder = home / job.__name__
-            folder.mkdir(exist_ok=True)
-            child = os.fork()
-            if child == 0:
-                try:
-                    job(folder)
-                finally:
-                    os._exit(0)
-            until = time.monotonic() + 60
-            while not (folder / mark).exists() and time.monotonic() < until:
-                time.sleep(0.002)
-            time.sleep(0.013 * (attempt + 1))
-            os.kill(child, signal.SIGKILL)
-            print(job.__name__, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
-            if input() != "go on":
-                sys.exit(1)
+    killed(home, ((search, ("search.csv",)), (write, ("front.csv",))))
 """
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork to start many processes quickly")
+@needs_fork
 def test_kill_9_corrupts_no_file_and_the_search_goes_on(tmp_path):
     "One process forks workers that search and write, and kills each in the middle."
     X = np.random.default_rng(0).uniform(0.5, 3, (200, 2))
     np.save(tmp_path / "X.npy", X)
-    streams = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    command = [sys.executable, "-W", "ignore", "-c", textwrap.dedent(DRIVER), str(tmp_path)]
     codes = []
-    with subprocess.Popen(command, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, **streams) as driver:
-        for line in driver.stdout:
-            job, code = line.split()
-            codes.append((job, int(code)))
+    with driven(DRIVER, tmp_path) as deaths:
+        for job, by_signal in deaths:
+            codes.append((job, by_signal))
             for path in (tmp_path / job).glob("*.csv"):
                 assert pd.read_csv(path).notna().all(axis=None)
-            driver.stdin.write("go on\n")
-            driver.stdin.flush()
-        assert driver.wait(60) == 0, driver.stderr.read()
     assert [job for job, _ in codes] == ["search"] * 4 + ["write"] * 4
-    killed = {job: sum(code == -signal.SIGKILL for j, code in codes if j == job) for job in ("search", "write")}
+    killed = {job: sum(by_signal for j, by_signal in codes if j == job) for job in ("search", "write")}
     assert killed["search"] and killed["write"] == 4, codes
     assert list(Front.from_csv(tmp_path / "write" / "front.csv").table["sympy"]) == [parse("2*r - 1.98")]
 

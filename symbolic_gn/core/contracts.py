@@ -63,9 +63,9 @@ class Model(Protocol):
     "Predicts accelerations by messages; hooks that a model does not need do nothing."
     messages_are: str
 
-    def prepare(self, train: Any) -> None: ...
-    def on_step(self, progress: float) -> None: ...
-    def on_look(self, validation: Any) -> None: ...
+    def prepare(self, train: Any) -> None: return None
+    def on_step(self, progress: float) -> None: return None
+    def on_look(self, validation: Any) -> None: return None
     def finish(self, train: Any) -> dict[str, float]: return {}
     def hear(self, said: Any, data: Any) -> Any: return said
     def read(self, said: Any, objective: "Objective") -> Any: return None
@@ -111,6 +111,8 @@ WRAPPERS = Registry("wrapper", {
     "hidden": "symbolic_gn.studies.hidden:Hidden",
 })
 ENGINES = Registry("engine", {
+    "auto": "symbolic_gn.search.auto:auto",
+    "library": "symbolic_gn.search.library:library",
     "operon": "symbolic_gn.search.operon:operon",
     "pysr": "symbolic_gn.search.pysr:pysr",
     "eql": "symbolic_gn.eql.regressor:eql",

@@ -11,6 +11,7 @@ import difflib
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 # %% ../../nbs/core/00_errors.ipynb #45365af1
 class UserError(ValueError):
@@ -19,9 +20,9 @@ class UserError(ValueError):
 
 def choose(
     kind: str,  # what is chosen, for the message: "model", "loss", ...
-    name: object,  # the user's word
+    name: Any,  # the user's word
     options: Mapping | Iterable[str],  # what there is
-):  # the entry of a mapping, the name itself otherwise
+) -> Any:  # the entry of a mapping, the name itself otherwise
     "The option called `name`; UserError that lists what there is, with a guess at what was meant."
     if isinstance(options, Mapping) and isinstance(name, str) and name in options:
         return options[name]

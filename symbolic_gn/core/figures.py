@@ -9,6 +9,7 @@ __all__ = ['blank_figure', 'clipped', 'gif', 'save_figure']
 import io
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Real
@@ -24,7 +25,7 @@ def blank_figure(
     "A small figure with a row of axes, which no pyplot state holds on to."
     import matplotlib.pyplot as plt
 
-    size = dict(figsize=(width * columns, height), dpi=70, layout="constrained")
+    size: dict[str, Any] = dict(figsize=(width * columns, height), dpi=70, layout="constrained")
     figure, axes = plt.subplots(1, columns, squeeze=False, **size)
     plt.close(figure)
     return figure, axes[0]

@@ -9,13 +9,14 @@ __all__ = ['load', 'Registry']
 import importlib
 from collections.abc import Iterator, MutableMapping
 from importlib.metadata import EntryPoint, entry_points
+from typing import Any
 
 from .errors import UserError, choose
 
 # %% ../../nbs/core/01_registry.ipynb #c2132984
 def load(
     place: str,  # such as "symbolic_gn.search.operon:operon"
-):  # what stands there
+) -> Any:  # what stands there
     "Import a module and take one of its attributes."
     module, _, attribute = place.partition(":")
     return getattr(importlib.import_module(module), attribute)
@@ -38,13 +39,13 @@ class Registry(MutableMapping):
         foreign = {e.name: EntryPoint(e.name, e.value, e.group) for e in found}  # one class, whoever announced them
         return self.entries | {name: e for name, e in foreign.items() if name not in self.entries}
 
-    def __getitem__(self, name: str):
+    def __getitem__(self, name: str) -> Any:
         entry = self.entries[name] if name in self.entries else choose(self.kind, name, self.known())
         if isinstance(entry, (str, EntryPoint)):
             self.entries[name] = self.loaded(name, entry)
         return self.entries[name]
 
-    def loaded(self, name: str, entry: str | EntryPoint):
+    def loaded(self, name: str, entry: str | EntryPoint) -> Any:
         "What stands at an entry's place; UserError in one line when that cannot be imported."
         try:
             return load(entry) if isinstance(entry, str) else entry.load()
@@ -57,5 +58,5 @@ class Registry(MutableMapping):
     def __iter__(self) -> Iterator[str]: return iter(self.known())
     def __len__(self) -> int: return len(self.known())
     def __contains__(self, name: object) -> bool: return name in self.entries or name in self.known()
-    def get(self, name: str, default=None): return self[name] if name in self else default
+    def get(self, name: str, default=None) -> Any: return self[name] if name in self else default
     def __repr__(self) -> str: return f"Registry of {len(self)} {self.kind}s: {', '.join(self)}"

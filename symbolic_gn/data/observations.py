@@ -128,7 +128,7 @@ class Smoothed:
 
     def select(self, simulations: slice | np.ndarray) -> "Smoothed":
         "Some of the simulations."
-        return Smoothed(*(a[simulations] for a in list(vars(self).values())[:-1]), self.sigma)
+        return Smoothed(*(a[simulations] for a in list(vars(self).values())[:-1]), sigma=self.sigma)
 
 
 def smooth(

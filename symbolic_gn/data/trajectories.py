@@ -12,6 +12,7 @@ import json
 import keyword
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import xarray as xr
@@ -54,7 +55,7 @@ class Trajectories:
     ) -> "Trajectories":
         "Some of the simulations."
         k = simulations if isinstance(simulations, slice) else np.atleast_1d(simulations)
-        if getattr(k, "dtype", None) == np.bool_:
+        if not isinstance(k, slice) and k.dtype == np.bool_:
             k = np.flatnonzero(k)
         return Trajectories(self.data.isel(simulation=k))
 
@@ -94,7 +95,8 @@ def assemble(
 
 def _others(data: xr.Dataset) -> dict[str, np.ndarray]:
     "What is known of the bodies beside mass and charge, in the order in which it was given."
-    return {name: a.values for name, a in data.data_vars.items() if a.dims == BODY and name not in ("mass", "charge")}
+    known = {str(name): a for name, a in data.data_vars.items() if name not in ("mass", "charge")}
+    return {name: a.values for name, a in known.items() if a.dims == BODY}
 
 # %% ../../nbs/data/01_trajectories.ipynb #55dcef06
 def _summary(traj: Trajectories) -> list[str]:
@@ -354,8 +356,9 @@ def animate(
         dots.set_offsets(path[t])
         return [*lines, dots]
 
-    film = FuncAnimation(ax.figure, draw, np.linspace(0, traj.frames - 1, frames).astype(int), interval=60)
-    plt.close(ax.figure)
+    figure = cast(Any, ax.figure)  # no SubFigure
+    film = FuncAnimation(figure, draw, np.linspace(0, traj.frames - 1, frames).astype(int), interval=60)
+    plt.close(figure)
     return film
 
 # %% ../../nbs/data/01_trajectories.ipynb #39be9e05

@@ -13,6 +13,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import sympy as sp
@@ -105,7 +106,7 @@ def _growing(horizon: Horizon, step: nn.Module, latents: Callable, updates: int,
 
 def search_step(
     encoder: PathEncoder,
-    step: nn.Module,
+    step: Any,  # FormulaStep or ReluStep
     horizon: Horizon,
     plan: DynamicsPlan,
     penalty: float = 0.0,  # of the step, once it is alone
@@ -124,7 +125,7 @@ def search_step(
 # %% ../../nbs/eql/11_dynamics.ipynb #bc3c2f16
 def polish(
     encoder: PathEncoder,
-    step: nn.Module,
+    step: Any,  # FormulaStep or ReluStep
     horizon: Horizon,
     evaluations: int,
     paths: int,  # about so many of them
@@ -226,6 +227,7 @@ def thin(
 # %% ../../nbs/eql/11_dynamics.ipynb #1a99071b
 class Dynamics(nn.Module):
     "A trained encoder with its step."
+    step: Any  # FormulaStep or ReluStep
 
     def __init__(
         self,

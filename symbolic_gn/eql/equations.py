@@ -202,7 +202,7 @@ class EquationFit:
     def order(self) -> np.ndarray:  # best first
         "Trials by validation error, exact ones by length; formulas that differ from their network come last."
         size, off = [e.complexity for e in self.equations], [e.faithfulness > 1e-5 for e in self.equations]
-        return np.lexsort((self.validation, size, np.maximum(self.validation, 1e-10), off))
+        return np.lexsort((self.validation, np.array(size), np.maximum(self.validation, 1e-10), np.array(off)))
 
     @property
     def best(self) -> Equation: return self.equations[int(self.order[0])]
@@ -287,7 +287,8 @@ def _rounds(
     exact: float,
 ) -> tuple[list[EQL | None], list[int]]:  # for each trial its network, and the round that it is from
     "Grow all trials; regrow those that are not exact; keep the better network of each."
-    nets, best, took, todo, old = [None] * trials, [math.inf] * trials, [0] * trials, list(range(trials)), None
+    nets: list[EQL | None] = [None] * trials
+    best, took, todo, old = [math.inf] * trials, [0] * trials, list(range(trials)), None
     for k in range(rounds):
         net = make(todo, k)
         if old is not None:
@@ -311,7 +312,7 @@ def _ended(nets: list[EQL | None], took: list[int]) -> tuple[list[EQL], list[int
     if len(ended) < len(nets):
         lost = len(nets) - len(ended)
         warnings.warn(f"{lost} of {len(nets)} trials never became finite and are left out", stacklevel=3)
-    return [nets[t] for t in ended], [took[t] for t in ended], ended
+    return [n for n in nets if n is not None], [took[t] for t in ended], ended
 
 # %% ../../nbs/eql/02_equations.ipynb #cf5b3aa1
 def fit_equations(
@@ -340,12 +341,12 @@ def fit_equations(
     held, kept = np.split(order, [max(1, round(validation * len(x)))])
     xt, yt = torch.as_tensor(x[kept]), torch.as_tensor(y[kept])[:, None]
     stages = STAGES[regulariser] if stages is None else stages
-    penalty = torch.as_tensor(DEFAULT_PENALTY[regulariser] if penalty is None else penalty).expand(trials)
+    prices = torch.as_tensor(DEFAULT_PENALTY[regulariser] if penalty is None else penalty).expand(trials)
     seeds = lambda todo, k: [seed + t + 10_007 * k for t in todo]
     make = lambda todo, k: EQL(
         x.shape[1], trials=len(todo), regulariser=regulariser, seed=seeds(todo, k), **settings
     )
-    grown = lambda net, todo: _grow(xt, yt, net, stages, penalty[todo], progress)
+    grown = lambda net, todo: _grow(xt, yt, net, stages, prices[todo], progress)
     nets, took, ended = _ended(*_rounds(make, grown, trials, rounds, exact))
     found = [snap_equation(read_equation(n, x[kept], 0, symbols), x[kept], y[kept]) for n in nets]
     unit = float(np.var(y)) or max(float(y[0]) ** 2, 1e-12)

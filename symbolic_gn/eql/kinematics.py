@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version as version_of
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -115,7 +116,7 @@ def judge_dynamics(
 ) -> dict:
     "One row of results: what the latent is, what the rule is, how far it holds."
     line = calibrate(model.latent(pairs.observed), pairs.parameter)
-    row = dict(correlation=abs(line.correlation), latent_spread=line.spread)
+    row: dict[str, Any] = dict(correlation=abs(line.correlation), latent_spread=line.spread)
     for k, (name, between) in enumerate({"inside": task.inside, "outside": task.outside}.items(), 1):
         row[f"latent_error_{name}"] = _latent_error(model, line, task, between, 10_000 * k + seed)
         row |= {f"{name}_{n}": e for n, e in rollout_errors(model, task, between, 10_000 * k + seed).items()}

@@ -14,6 +14,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
+from typing import Any
 
 import numpy as np
 import sympy as sp
@@ -89,7 +90,7 @@ power_primitive(3)
 
 # %% ../../nbs/eql/00_network.ipynb #5c80346a
 def layer_units(
-    primitives: Mapping[str | Primitive, int] = DEFAULT_PRIMITIVES,  # how many of each in a layer
+    primitives: Mapping[Any, int] = DEFAULT_PRIMITIVES,  # how many of each in a layer, by name or as Primitive
 ) -> tuple[tuple[Primitive, int], ...]:
     "The operations of a layer with their numbers."
     if not primitives:
@@ -147,6 +148,10 @@ def _layer_noise(
 # %% ../../nbs/eql/00_network.ipynb #ca255562
 class _Weights(nn.Module):
     "Weights with gates and masks; a different operation for each column."
+    weight: Tensor  # a Parameter
+    mask: Tensor  # 0 where a weight was removed
+    log_alpha: Tensor | None  # a Parameter; None without L0
+    noise: Tensor | None  # of the gates, once drawn
 
     def __init__(
         self,
@@ -177,8 +182,9 @@ class _Weights(nn.Module):
         "Random in training, once drawn; expected values otherwise; 1 without L0."
         if self.log_alpha is None:
             return 1.0
-        drawn = self.training and self.noise is not None
-        return random_gates(self.log_alpha, self.noise) if drawn else expected_gates(self.log_alpha)
+        if self.training and self.noise is not None:
+            return random_gates(self.log_alpha, self.noise)
+        return expected_gates(self.log_alpha)
 
     def effective(self) -> Float[Tensor, "trial input column"]:
         "The weights that act."
@@ -235,6 +241,16 @@ def check_whole(**sizes) -> None:
 # %% ../../nbs/eql/00_network.ipynb #b95849be
 class _Chance(nn.Module):
     "What is random in a network, each trial from a generator of its own: first weights and gates; and what they cost."
+    hidden: Any  # ModuleList of EQLLayer
+    read_out: EQLLayer
+    trials: int
+    regulariser: str | None
+    init: tuple[float, ...]  # standard deviations of the first weights, see INIT
+    seeds: list[int]  # one for each trial
+    redraws: list[int]  # how often each trial was drawn again
+    generators: list[Any]  # a torch.Generator for each trial
+    _noise: list[Tensor] | None  # drawn ahead, layer by layer
+    _outside: Tensor | None  # see `domain_penalty`
 
     @property
     def layers(self) -> list[EQLLayer]: return [*self.hidden, self.read_out]
@@ -271,7 +287,7 @@ class _Chance(nn.Module):
 
     def penalty(self) -> Float[Tensor, " trial"]:
         "Expected number of weights (L0), or the sum of their smoothed roots above its floor (L0.5)."
-        return sum(layer.penalty() for layer in self.layers)
+        return torch.as_tensor(sum(layer.penalty() for layer in self.layers))
 
     def domain_penalty(self) -> Float[Tensor, " trial"]:
         "How far arguments lay outside the safe domains in the last forward pass of training."
@@ -287,7 +303,7 @@ class EQL(_Chance):
         outputs: int = 1,
         *,
         layers: int = 2,  # hidden layers
-        primitives: Mapping[str | Primitive, int] = DEFAULT_PRIMITIVES,  # operations of every hidden layer
+        primitives: Mapping[Any, int] = DEFAULT_PRIMITIVES,  # operations of every hidden layer, see `layer_units`
         skips: bool = False,  # hidden layers also hand on their input
         bias: bool = False,
         trials: int = 1,  # independent networks
@@ -328,7 +344,7 @@ class EQL(_Chance):
             if outside is not None:
                 beyond.append(outside)
             h = torch.cat([y, h], 1) if self.skips and layer is not self.read_out else y
-        self._outside = sum(beyond) if beyond else None
+        self._outside = torch.as_tensor(sum(beyond)) if beyond else None
         return h.mT
 
 # %% ../../nbs/eql/00_network.ipynb #fe214355
@@ -352,7 +368,7 @@ def alive_weights(net: EQL) -> list[Tensor]:
 
 def active_weights(net: EQL) -> Tensor:  # (trials,)
     "How many weights of each trial take part."
-    return sum(on.sum((1, 2)) for on in alive_weights(net))
+    return torch.as_tensor(sum(on.sum((1, 2)) for on in alive_weights(net)))
 
 # %% ../../nbs/eql/00_network.ipynb #d658fd98
 @torch.no_grad()

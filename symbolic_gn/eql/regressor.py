@@ -10,6 +10,7 @@ __all__ = ['ARITHMETIC_UNITS', 'EQL_OPERATORS', 'typical_size', 'sparse_schedule
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import sympy as sp
@@ -117,9 +118,9 @@ def find_formulas(
         return [(sp.Float(float(y[0])), 0.0)]
     unit, scale = typical_size(X), float(typical_size(y))
     x, t, w = _tensor(np.column_stack([X / unit, np.ones(len(X))])), _tensor(y / scale), _tensor(w)
-    how = dict(seed=seed, trials=trials, layers=layers, primitives=primitives, steps=steps, penalty=penalty)
+    how: dict[str, Any] = dict(seed=seed, trials=trials, layers=layers, primitives=primitives, steps=steps)
     bent = float(t.abs().max()) > 30
-    net = train_on_table(x, t, w, bent=bent, **how)
+    net = train_on_table(x, t, w, bent=bent, penalty=penalty, **how)
     problems = [Problem(pick_trial(net, k), x, t, bent=bent, weight=w) for k in range(trials)]
     symbols = [symbol(n) / sp.Float(float(u)) for n, u in zip(names, unit)] + [sp.Integer(1)]
     solved = solve_problems(problems, tries=tries, deadline=deadline)
@@ -172,7 +173,7 @@ def eql(
     time_limit: float | None = None,  # seconds of surgery
     guesses: Sequence[str | sp.Basic] = (),  # formulas that enter the front
     out: str | Path | None = None,  # CSV file of finished searches
-    **settings,  # of `find_formulas`
+    **settings: Any,  # of `find_formulas`
 ) -> Front:
     "Search with equation-learner networks: train, fit, cut, and read all networks on the way down."
     X, y, names, w = checked(X, y, names, weights)

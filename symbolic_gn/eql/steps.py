@@ -10,6 +10,7 @@ __all__ = ['Intervals', 'PathPairs', 'make_pairs', 'uniform', 'kinematics_pairs'
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -42,7 +43,7 @@ class PathPairs:
         if self.observed.shape != self.predicted.shape:
             return self
         there, back = (self.observed, self.predicted), (self.predicted, self.observed)
-        return PathPairs(*map(np.concatenate, zip(there, back)), np.tile(self.parameter, 2), self.dt)
+        return PathPairs(*map(np.concatenate, zip(there, back)), parameter=np.tile(self.parameter, 2), dt=self.dt)
 
 # %% ../../nbs/eql/10_steps.ipynb #921a14e6
 _SHORTEST = 16  # samples
@@ -105,7 +106,7 @@ def kinematics_pairs(
     a, t = uniform(between, pairs, g), dt * np.arange(samples)
     d0, v0 = g.uniform(-1, 1, (2, 2, pairs, 1))
     v = v0 + a[:, None] * t
-    return make_pairs(*np.stack([d0 + v0 * t + a[:, None] * t**2 / 2, v], -1), a, dt)
+    return make_pairs(*np.stack([d0 + v0 * t + a[:, None] * t**2 / 2, v], -1), parameter=a, dt=dt)
 
 # %% ../../nbs/eql/10_steps.ipynb #f130bcc9
 def _draw(trials: int, fan: int, *shape: int, generator: torch.Generator) -> nn.Parameter:
@@ -116,8 +117,10 @@ class _Trials(nn.Module):
     "Many trials side by side: the parameters have a leading trial axis. `settings` make another one of the same kind."
 
     shared = ()  # names of buffers that all trials share
+    settings: dict[str, Any]
+    trials: int
 
-    def one(self, k: int) -> nn.Module:
+    def one(self, k: int) -> Any:
         "A single trial as a module of its own."
         single = type(self)(**self.settings).to(next(self.parameters()).dtype)
         mine = lambda name, v: v if name in self.shared else v[k : k + 1]
@@ -129,6 +132,9 @@ class PathEncoder(_Trials):
     "From a path to one number: convolutions, mean over time, normalisation."
 
     shared = ("channel",)
+    channel: Tensor  # size of each channel
+    mean: Tensor  # of the latents before normalisation, for each trial
+    var: Tensor
 
     def __init__(
         self,
@@ -209,7 +215,7 @@ class FormulaStep(EQL):
     def __init__(self, layers: int = 1, **settings):
         super().__init__(4, 2, layers=layers, **settings)
 
-    def one(self, k: int) -> "FormulaStep":
+    def one(self, k: int) -> EQL:
         "A single trial as a step of its own."
         return pick_trial(self, k)
 
@@ -269,7 +275,7 @@ class ReluStep(_Trials):
 
 # %% ../../nbs/eql/10_steps.ipynb #fda90c46
 def roll_dynamics(
-    step: nn.Module,  # FormulaStep or ReluStep
+    step: Any,  # FormulaStep or ReluStep
     z: Float[Tensor, "trial path"],
     start: Float[Tensor, "path 2"],
     steps: int,

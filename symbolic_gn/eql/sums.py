@@ -19,6 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -51,7 +52,7 @@ class Sums:
     title: str  # what they were
     seed: int
     split: str = "random"
-    expr: sp.Expr | None = None  # the sum in terms of the latent numbers; None for the baseline
+    expr: Any = None  # the sum in terms of the latent numbers, a SymPy formula; None for the baseline
     proposed: pd.DataFrame | None = field(default=None, repr=False)  # the heads before the choice
     history: list[float] = field(default_factory=list, repr=False)
     seconds: float = float("nan")
@@ -286,6 +287,7 @@ def _formula_facts(run: Sums, data: Digits) -> dict:
     "What a table says of the formula; nothing where there is none."
     if run.expr is None:
         return {}
+    assert run.proposed is not None  # a formula was chosen among them
     searched, chosen = run.proposed[run.proposed["kind"] == "searched"], run.proposed[run.proposed["chosen"]]
     return dict(
         linear=line_coefficients(run.expr) is not None, equation=str(rounded(run.expr)),

@@ -13,6 +13,7 @@ import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import sympy as sp
@@ -38,7 +39,8 @@ class Problem:
 
     def __post_init__(self):
         self.net = harden(self.net).double().eval()
-        self.loss, self.known = math.inf, None
+        self.loss = math.inf
+        self.known: Any = None  # residual and Jacobian, once it is fitted
 
     @property
     def theta(self) -> Float[Tensor, " weight"]:

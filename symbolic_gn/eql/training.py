@@ -67,7 +67,7 @@ def _by_trial(p: Tensor, trials: int) -> Tensor:
 class _Guard:
     "Watches gradients trial by trial: clips them, and draws a trial again that is no longer finite."
 
-    def __init__(self, nets: list[EQL], parameters: list[Tensor], optimiser, clip: float, redraws: int):
+    def __init__(self, nets: list[EQL], parameters: Sequence[Tensor], optimiser, clip: float, redraws: int):
         self.nets, self.parameters, self.optimiser, self.clip, self.left = nets, parameters, optimiser, clip, redraws
         self.own = {id(p) for n in nets for p in n.parameters()}
         self.first = {id(p): p.detach().clone() for p in parameters if id(p) not in self.own}
@@ -78,7 +78,7 @@ class _Guard:
         "After `backward`, before the step."
         trials = len(loss)
         grads = [_by_trial(p.grad, trials) for p in self.parameters if p.grad is not None]
-        norm = sum(g.square().sum(1) for g in grads).sqrt()
+        norm = torch.as_tensor(sum(g.square().sum(1) for g in grads)).sqrt()
         bad = ~(torch.isfinite(norm) & torch.isfinite(loss))
         factor = torch.where(bad, 0.0, (self.clip / norm.clamp(min=1e-12)).clamp(max=1.0))
         for g in grads:
@@ -123,8 +123,8 @@ def train_trials(
     "Train every trial at once; trials share nothing but time."
     if seed is not None:
         torch.manual_seed(seed)
-    if isinstance(stages, str):
-        stages = choose("schedule", stages, {name: plan for name, plan in STAGES.items() if name})
+    known = {name: plan for name, plan in STAGES.items() if name}
+    plan = choose("schedule", stages, known) if isinstance(stages, str) else stages
     nets, modules = learners(net), [net] if isinstance(net, nn.Module) else list(net)
     mine, more = ([p for m in some for p in m.parameters() if p.requires_grad] for some in (modules, extra))
     optimiser = torch.optim.Adam([{"params": mine}, *([{"params": more}] if more else [])], foreach=True)
@@ -132,7 +132,7 @@ def train_trials(
     weight = torch.as_tensor(penalty, dtype=torch.float32).expand(nets[0].trials)
     for m in (*modules, *extra):
         m.train()
-    records, steps = [], [(s, k) for s in stages for k in range(s.steps)]
+    records, steps = [], [(s, k) for s in plan for k in range(s.steps)]
     for step, (stage, k) in enumerate(tqdm(steps, disable=not progress)):
         lr, ramp = stage.at(k)
         for group, factor in zip(optimiser.param_groups, (1.0, extra_lr)):
@@ -148,7 +148,7 @@ def train_trials(
         guard.check(total.detach())
         optimiser.step()
         if step % every == 0 or step == len(steps) - 1:
-            price = sum(n.penalty() for n in nets).tolist()
+            price = torch.as_tensor(sum(n.penalty() for n in nets)).tolist()
             records.append(dict(step=step, lr=lr, penalty=ramp, loss=data.tolist(), regulariser=price))
     for m in (*modules, *extra):
         m.eval()
@@ -325,7 +325,7 @@ def prune_weights(
     for n in nets:
         compact(n)
     f = refit_weights(net, loss, 3 * steps)
-    count = lambda: sum(active_weights(n) for n in nets).double()
+    count = lambda: torch.as_tensor(sum(active_weights(n) for n in nets)).double()
     scale = _empty_loss(nets, loss)
     worth = lambda f, k: (f / scale + floor).log() + price * math.log(rows) / rows * k
     k = count()

@@ -19,15 +19,14 @@ from jaxtyping import Float, Int, Num
 from numpy.typing import ArrayLike
 from scipy.optimize import least_squares
 
-from ..core.contracts import Objective
 from ..core.errors import UserError
 from ..data.properties import PROPERTIES, numbers, with_property
 from ..data.trajectories import Trajectories
-from .accelerations import Fitted, acceleration_error, fit_target, refit
+from .objective import Accelerations
 from .refine import refine
 from .snap import snap
 from ..laws.evidence import Evidence, evidence
-from ..laws.formula import complexity, parse, rounded, soften, symbol, tidy
+from ..laws.formula import complexity, rounded, soften, symbol, tidy
 from ..laws.law import Law
 from ..search.front import Front
 
@@ -54,6 +53,12 @@ class Sample:
         kind = PROPERTIES[self.hidden]
         inputs = self.data.inputs | {f"{kind.letter}_{end}": values[n] for end, n in zip("ij", self.pair)}
         return dataclasses.replace(self.data, inputs=inputs, **({"mass": values[self.who]} if kind.positive else {}))
+
+    def relative(self) -> "Sample":
+        "The same with every acceleration weighed by its own size alone, however small."
+        a = self.data.weighted / self.data.weight
+        weight = 1 / np.linalg.norm(a, axis=-1, keepdims=True).clip(1e-300)
+        return dataclasses.replace(self, data=dataclasses.replace(self.data, weighted=a * weight, weight=weight))
 
 # %% ../../nbs/fit/07_hidden.ipynb #6d22537b
 def sample_by_body(
@@ -119,7 +124,7 @@ class Misfit:
     def split(self, theta: Float[np.ndarray, " parameter"]) -> tuple[np.ndarray, Float[np.ndarray, " body"]]:
         "Constants, and values of all bodies; the reference is 1."
         values, rest = np.ones(self.bodies), theta[len(self.constants) :]
-        values[self.free] = np.exp(rest.clip(-20, 20)) if self.kind.positive else rest
+        values[self.free] = np.exp(rest.clip(-50, 50)) if self.kind.positive else rest
         return theta[: len(self.constants)], values
 
     def __call__(self, theta: np.ndarray) -> tuple[Float[np.ndarray, " row"], Float[np.ndarray, "row parameter"]]:
@@ -134,7 +139,8 @@ class Misfit:
         data = self.sample.given(values)
         with np.errstate(all="ignore"):
             out = self.f(*(data.inputs[n] for n in self.inputs), *c)
-        whole = lambda v: np.nan_to_num(np.broadcast_to(v, i.shape), nan=1e3, posinf=1e3, neginf=-1e3)
+        wide = lambda v: np.broadcast_to(np.asarray(v, float), i.shape)
+        whole = lambda v: np.nan_to_num(wide(v), nan=1e3, posinf=1e3, neginf=-1e3)
         force, by_i, by_j, *by_c = map(whole, out)
         total, columns = data.predict(force, "force"), [data.predict(s, "force") for s in by_c]
         for k in self.free:
@@ -173,11 +179,16 @@ class Together:
 
 def _descended(problem: Misfit, theta: np.ndarray, rounds: int) -> tuple[np.ndarray, float]:
     "Robust fits, each with the scale of the last one's errors, until that stays: the parameters and the scale."
+    solve = lambda **how: least_squares(lambda t: problem(t)[0], theta, lambda t: problem(t)[1], x_scale="jac", **how).x
+    if not rounds:
+        far = 5.0 if problem.kind.positive else np.inf  # logarithms of masses
+        reach = np.repeat([np.inf, far], [len(problem.constants), len(problem.free)])
+        exact = dict(ftol=1e-15, xtol=1e-15, gtol=1e-15, max_nfev=100)
+        return solve(bounds=(theta - reach, theta + reach), **exact), np.inf
     scale = lambda: max(2 * float(np.median(np.abs(problem(theta)[0]))), 1e-9)
     for _ in range(rounds):
         before = scale()
-        options = dict(loss="soft_l1", f_scale=before, x_scale="jac", max_nfev=30)
-        theta = least_squares(lambda t: problem(t)[0], theta, lambda t: problem(t)[1], **options).x
+        theta = solve(loss="soft_l1", f_scale=before, max_nfev=30)
         if scale() > 0.9 * before:
             break
     return theta, scale()
@@ -188,10 +199,11 @@ def fit_together(
     sample: Sample,
     values: Float[np.ndarray, " body"],  # where the fit starts
     reference: int,  # whose value becomes 1
-    rounds: int = 5,  # robust fits, each with the scale of the last one's errors
+    rounds: int = 5,  # robust fits, each with the scale of the last one's errors; 0: one of plain least squares
 ) -> Together:
     "Fit constants and values together to accelerations."
-    law, v = symmetric(rescaled(law, sample.hidden, 1 / values[reference])), values / values[reference]
+    one = values[reference]
+    law, v = symmetric(law if one == 1 else rescaled(law, sample.hidden, 1 / one)), values / one
     problem = Misfit(law, sample, len(v), reference)
     theta = np.r_[[c for c, _ in law.constants.values()], (np.log(v) if problem.kind.positive else v)[problem.free]]
     theta, scale = _descended(problem, theta, rounds)
@@ -263,6 +275,7 @@ def settle_together(
             break
         best, values = (tried, judged), tried.values
         forms = [*proposed, tried.law.sympy]
+    assert best is not None  # there is a first round
     return best
 
 # %% ../../nbs/fit/07_hidden.ipynb #a27651a3
@@ -278,9 +291,8 @@ def require_property(
     raise UserError(f"{said}; either the force does not depend on one, or train longer (steps)")
 
 # %% ../../nbs/fit/07_hidden.ipynb #7aed4e07
-class HiddenObjective(Objective):
+class HiddenObjective(Accelerations):
     "Accelerations of bodies that carry something unknown: a law is fitted together with its values."
-    floor = 0.0  # no noise: law and values can explain them all
 
     def __init__(
         self,
@@ -303,16 +315,9 @@ class HiddenObjective(Objective):
     def evidence(self) -> Evidence: return self.sample.given(self.values)
     @property
     def trajectories(self) -> Trajectories: return with_property(self._data, self.hidden, self.values[self.who])
-    def fit(self, expr: sp.Basic | str) -> Fitted:
-        "A formula with its constants fitted for the values at hand."
-        return fit_target(parse(expr) if isinstance(expr, str) else expr, self.evidence)
-
     def dress(self, data: Trajectories) -> Trajectories:
         "The values found in the place of the bodies' numbers."
         return with_property(data, self.hidden, self.values[getattr(data, self.hidden).astype(int)])
-
-    def refit(self, law: Law) -> Law: return refit(law, self.evidence)
-    def loss(self, law: Law) -> float: return acceleration_error(law, self.evidence)
 
     def choose(
         self,
@@ -324,7 +329,7 @@ class HiddenObjective(Objective):
         provenance: Mapping | None = None,  # goes into the law
     ) -> tuple[Law, Front]:  # the law, and the front as the accelerations see it
         "Law and values fitted together; UserError if the law has no such property in it."
-        settings = dict(rule=rule, polish=polish, provenance=provenance)
+        settings: dict[str, Any] = dict(rule=rule, polish=polish, provenance=provenance)
         best, judged = settle_together(front, self.sample, self.values, self.reference, seed=seed, **settings)
         require_property(best.law, self.hidden)
         self.found, self.values = best, best.values

@@ -9,6 +9,7 @@ __all__ = ['settle_states', 'OrbitFit', 'fit_window', 'growing_windows', 'fit_or
 # %% ../../nbs/fit/06_orbits.ipynb #1a8096c2
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -180,8 +181,11 @@ def settle_constants(
     if "covariance" not in law.provenance:
         raise UserError("law: its constants have no covariance; fit it with refit_orbits first")
     names, C = list(law.constants), np.array(law.provenance["covariance"], float)
+    values: Any  # what numpy says of one entry is no number
     values, errors = (np.array(part, float) for part in zip(*law.constants.values()))
-    spread = lambda k: np.sqrt(max(C[k, k], 0))
+
+    def spread(k: int) -> Any:
+        return np.sqrt(max(C[k, k], 0))
 
     def follow(k: int, number: float) -> bool:
         nonlocal values, C
@@ -341,7 +345,7 @@ class OrbitObjective(Objective):
     ) -> tuple[Law, Front]:  # the law, and the front as the accelerations see it
         "The form that the orbits prefer, with their constants; the law of the accelerations if none can be followed."
         proposed = list(front.table["sympy"] if isinstance(front, Front) else front)
-        settings = dict(rule=rule, polish=min(polish, 1), seed=seed, provenance=provenance)
+        settings: dict[str, Any] = dict(rule=rule, polish=min(polish, 1), seed=seed, provenance=provenance)
         plain, judged = self.accelerations.choose(front if isinstance(front, Front) else proposed, **settings)
         forms, self.choice = offered([plain.sympy, *judged.table["sympy"], *proposed]), None
         seen = self.observations, self.trajectories

@@ -95,7 +95,7 @@ def switched(
 # %% ../../nbs/fit/02_refine.ipynb #827933a8
 def _switched_on(expr: sp.Basic) -> tuple[sp.Basic, float, bool] | None:
     "The part of a formula that is switched at a distance, where, and whether it counts beyond; None for all others."
-    pieces = expr.args if isinstance(expr, sp.Piecewise) else ()
+    pieces: Any = expr.args if isinstance(expr, sp.Piecewise) else ()
     zero = [value == 0 for value, _ in pieces]
     if zero.count(True) != 1:
         return None

@@ -195,7 +195,7 @@ def unrolled(
     body = [np.tile(a.T.astype("float64"), 2) for a in (observations.mass, observations.charge)]
     step = together * np.repeat([observations.dt, -observations.dt], sims)
     sigma = float(smoothed.sigma / np.sqrt(together))
-    return Orbits(seen, means[count].reshape(-1, sims), *body, step, sigma, np.ones(sims, int)), state
+    return Orbits(seen, means[count].reshape(-1, sims), *body, step=step, sigma=sigma, cuts=np.ones(sims, int)), state
 
 # %% ../../nbs/fit/05_shooting.ipynb #45604d39
 CUTS = (1, 2, 4, 8, 16, 32)  # steps between frames

@@ -22,9 +22,9 @@ from ..laws.law import Law
 # %% ../../nbs/fit/03_snap.ipynb #66ddb491
 def round_constants(
     names: Iterable[Hashable],  # of the constants
-    doubt: Callable[[Hashable], float],  # how unsure one is at present; of equal ones the first comes first
-    numbers: Callable[[Hashable], Iterable[Any]],  # what one may be at present, simplest first
-    accept: Callable[[Hashable, Any], bool],  # hold it at a number, if that is allowed, and say whether it was
+    doubt: Callable[[Any], float],  # how unsure one is at present; of equal ones the first comes first
+    numbers: Callable[[Any], Iterable[Any]],  # what one may be at present, simplest first
+    accept: Callable[[Any, Any], bool],  # hold it at a number, if that is allowed, and say whether it was
 ) -> dict[Hashable, Any]:  # the numbers of those that were rounded
     "From the surest constant to the least sure, the first simple number that is allowed."
     left, held = list(names), {}
@@ -93,7 +93,7 @@ def snap(
             held[n], values, errors = number, tried, errors | free_errors
         return loss <= limit
 
-    round_constants(values, unsure.get, numbers, accept)
+    round_constants(values, unsure.__getitem__, numbers, accept)
     return replace(law, constants={n: (values[n], errors[n]) for n in law.constants})
 
 

@@ -8,9 +8,10 @@ __all__ = ['Evidence', 'evidence', 'unit_inputs']
 # %% ../../nbs/laws/02_evidence.ipynb #78a1d82e
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Num
 
 from ..core.errors import UserError
 from ..core.graph import edge_inputs, incidence
@@ -26,10 +27,10 @@ class Evidence:
     mass: Float[np.ndarray, "snapshot body"]
     weighted: Float[np.ndarray, "snapshot body dim"]  # accelerations times weight
     weight: Float[np.ndarray, "snapshot body 1"]  # 1 / (size + typical size)
-    slowing: Float[np.ndarray, "snapshot body dim"] | None = None  # weighted, of a drag of 1; None without velocities
+    slowing: Any = None  # (snapshot, body, dim), weighted, of a drag of 1; None without velocities
     drag: bool = False  # fit a drag beside the constants of the pair force
 
-    def predict(self, strength: Float[np.ndarray, "snapshot edge"], target: str) -> np.ndarray:
+    def predict(self, strength: Num[np.ndarray, "snapshot edge"], target: str) -> np.ndarray:
         "Weighted accelerations (snapshot, body, dim) from a strength on each edge."
         total = self.incidence @ (strength[..., None] * self.direction)
         return total * (self.weight / self.mass[..., None] if target == "force" else self.weight)

@@ -37,11 +37,14 @@ def standard(
 # %% ../../nbs/laws/00_formula.ipynb #fb55262b
 FUNCTIONS: dict[str, Callable] = {
     **{f: getattr(sp, f) for f in "sqrt exp log sin cos tan sinh cosh tanh asin acos atan sign".split()},
-    "abs": sp.Abs, "Abs": sp.Abs, "pow": sp.Pow, "Min": sp.Min, "Max": sp.Max, "min": sp.Min, "max": sp.Max,
+    "ln": sp.log, "coth": sp.coth, "abs": sp.Abs, "Abs": sp.Abs, "pow": sp.Pow,
+    "Min": sp.Min, "Max": sp.Max, "min": sp.Min, "max": sp.Max,
     "square": lambda x: x**2, "cube": lambda x: x**3, "inv": lambda x: 1 / x, "neg": lambda x: -x,
     "IF": lambda condition, yes, no: sp.Piecewise((yes, condition), (no, True)),
     "Piecewise": lambda *pieces: sp.Piecewise(*pieces),
 }
+
+_NUMBERS = {"pi": sp.pi, "E": sp.E}  # unless an input has that name
 
 _BINARY = {
     ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv, ast.Pow: sp.Pow
@@ -72,6 +75,13 @@ def _call(node: ast.Call, walk: Callable) -> sp.Basic:
         raise UserError(f"formula: {ast.unparse(node)[:60]!r} has the wrong arguments") from e
 
 # %% ../../nbs/laws/00_formula.ipynb #bccde6a7
+def _is_input(name: str, names: Sequence[str] | None) -> bool:
+    "Whether a name stands for an input: one that was given, or, if none were, any that is no number."
+    if names is not None:
+        return name in names
+    return name not in _NUMBERS and bool(re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name))
+
+
 def _walk(
     node: ast.AST,  # what is to be read
     names: Sequence[str] | None,  # allowed inputs; None: any name
@@ -84,8 +94,10 @@ def _walk(
     match node:
         case ast.Constant():
             return _number(node)
-        case ast.Name(id=name) if re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name) and (names is None or name in names):
+        case ast.Name(id=name) if _is_input(name, names):
             return symbol(name)
+        case ast.Name(id=name) if name in _NUMBERS:
+            return _NUMBERS[name]
         case ast.Name(id=name):
             raise UserError(f"formula: input {name[:40]!r} is unknown; known are {', '.join(names or [])}")
         case ast.UnaryOp(op=ast.USub(), operand=x):

@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import sympy as sp
@@ -53,6 +53,10 @@ class Law:
     mixing: tuple | None = None  # for a Tuple: rows (B | b); the vector is B e + b
     units: Mapping[str, str] = field(default_factory=dict)  # where known
     provenance: Mapping = field(default_factory=dict)  # engine, seed, run, loss, ...
+
+    equivalent: ClassVar[Callable]  # these three are added where they are defined: laws.equivalence,
+    refit: ClassVar[Callable]  # fit.accelerations
+    snap: ClassVar[Callable]  # and fit.snap
 
     def __post_init__(self): choose("target", self.target, TARGETS)
 

@@ -76,7 +76,7 @@ def _antiderivative(
         parts = [_term_integral(t) for t in sp.Add.make_args(sp.expand_mul(f))]
         return None if any(p is None for p in parts) else sp.Add(*parts)
     ends = [_end_of(c) for _, c in f.args[:-1]]
-    values = [_antiderivative(e) for e, _ in f.args]
+    values: list[Any] = [_antiderivative(e) for e, _ in f.args]
     if any(v is None for v in ends + values):
         return None
     for k, end in enumerate(ends):

@@ -98,7 +98,9 @@ def integrate(
             max_steps=None, saveat=diffrax.SaveAt(ts=times),
             stepsize_controller=diffrax.PIDController(rtol=tolerance, atol=tolerance * 1e-2),
         )
-        return tuple(np.asarray(a) for a in path.ys)
+        assert path.ys is not None  # `saveat` asks for them
+        x, v = path.ys
+        return np.asarray(x), np.asarray(v)
 
 # %% ../../nbs/planets/03_study.ipynb #3840717a
 def rollout_plot(

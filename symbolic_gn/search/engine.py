@@ -49,7 +49,7 @@ def checked(
 
 # %% ../../nbs/search/01_engine.ipynb #59930d4c
 def checked_guesses(
-    guesses: Iterable[str | sp.Basic],  # formulas to start from
+    guesses: Iterable[str | sp.Basic] | str | sp.Basic,  # formulas to start from
     names: Sequence[str],  # names of the inputs
 ) -> list[sp.Basic]:
     "Formulas to start from, in the symbols of the inputs; a `UserError` names an input that is not there."

@@ -7,6 +7,7 @@ __all__ = ['SymbolicRegressor']
 
 # %% ../../nbs/search/05_estimator.ipynb #66ece860
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import sympy as sp
@@ -90,7 +91,7 @@ class SymbolicRegressor(RegressorMixin, BaseEstimator):
 
     def __init__(
         self,
-        engine: str | Callable = "operon",  # a name of `engines()`, or a function
+        engine: Any = "operon",  # a name of `engines()`, or a function
         *,
         operators: Sequence[str] | None = None,  # such as "+" or "exp"; None: what the engine takes by itself
         rule: str = "best",  # which row of the front is the law, one of `RULES`

@@ -86,8 +86,8 @@ class Front:
     @classmethod
     def of(cls, pairs: Iterable[tuple[sp.Basic, float]], **kwargs) -> "Front":
         "A front of pairs (formula, loss); complexities are counted here."
-        pairs = [(complexity(e), float(loss), e) for e, loss in pairs if np.isfinite(loss)]
-        return cls(pd.DataFrame(pairs, columns=["complexity", "loss", "sympy"]), **kwargs)
+        found = [(complexity(e), float(loss), e) for e, loss in pairs if np.isfinite(loss)]
+        return cls(pd.DataFrame(found, columns=["complexity", "loss", "sympy"]), **kwargs)
 
     def __len__(self) -> int: return len(self.table)
     def __iter__(self): return self.table.itertuples(index=False)

@@ -16,6 +16,7 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import sympy as sp
@@ -128,7 +129,7 @@ def _wait(child: subprocess.Popen, seconds: float | None) -> None:
 # %% ../../nbs/search/03_pysr.ipynb #9faf32a0
 def _in_child(
     job: dict,  # arguments of PySRRegressor, names and units of the inputs
-    arrays: Mapping[str, np.ndarray],  # X, y and perhaps weights
+    arrays: Mapping[str, Any],  # X, y and perhaps weights
     seconds: float | None,  # all the time there is
 ) -> list[str]:  # formulas
     "Run PySR in a child process and read the formulas it left."
@@ -136,7 +137,7 @@ def _in_child(
         Path(folder, "job.json").write_text(json.dumps(job), encoding="utf-8")
         np.savez(Path(folder, "arrays.npz"), **arrays)
         with open(Path(folder, "log"), "w+", encoding="utf-8") as log:
-            streams = dict(stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+            streams: dict[str, Any] = dict(stdout=log, stderr=log, stdin=subprocess.DEVNULL)
             child = subprocess.Popen([sys.executable, "-c", _CHILD], cwd=folder, **streams)
             _wait(child, seconds)
             log.seek(0)

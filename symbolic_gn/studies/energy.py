@@ -11,6 +11,7 @@ __all__ = ['STATIC_TERMS', 'FOLLOWS', 'true_potential', 'Pairs', 'pairs_of', 'le
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -86,7 +87,7 @@ def pairs_of(
     x = node_features(trajectories, s.repeat(len(t)), np.tile(t, len(s))).astype(np.float64)
     j, i = (end[trajectories.edge_index[1] < trajectories.edge_index[0]] for end in trajectories.edge_index)
     couple = np.arange(len(s)).repeat(len(t))[:, None] * len(i) + np.arange(len(i))
-    return Pairs(*(x[:, end].reshape(-1, x.shape[-1]) for end in (i, j)), couple.ravel())
+    return Pairs(*(x[:, end].reshape(-1, x.shape[-1]) for end in (i, j)), group=couple.ravel())
 
 # %% ../../nbs/studies/02_energy.ipynb #451921b5
 def _moved(
@@ -97,11 +98,12 @@ def _moved(
     ends = [np.repeat(state[:, None], len(r), axis=1) for state in (pairs.state_i, pairs.state_j)]
     unit = pairs.displacement / np.maximum(pairs.r, 1e-12)[:, None]
     ends[1][..., :pairs.dim] = ends[0][..., :pairs.dim] + np.asarray(r)[:, None] * unit[:, None]
-    return tuple(end.reshape(-1, end.shape[-1]) for end in ends)
+    state_i, state_j = (end.reshape(-1, end.shape[-1]) for end in ends)
+    return state_i, state_j
 
 # %% ../../nbs/studies/02_energy.ipynb #6addb91c
 def learned_energy(
-    model: torch.nn.Module,  # its messages are energies
+    model: Any,  # a network whose messages are energies
     state_i: Float[np.ndarray, "row feature"],
     state_j: Float[np.ndarray, "row feature"],
     chunk: int = 20_000,  # pairs at a time
@@ -144,7 +146,7 @@ def potential_values(
     f, V = central(law), potential(law)
     values = _rise(f, r, statics)
     if V is not None:
-        values = values + evaluate(V, statics | dict(r=np.full(values.shape[0], r[-1])))[:, None]
+        values = values + evaluate(V, dict(statics) | dict(r=np.full(values.shape[0], r[-1])))[:, None]
     if not np.isfinite(values).all():
         raise UserError(f"the potential of {rounded(f)} is not finite at distances {r[0]:.3g} to {r[-1]:.3g}")
     return values
@@ -261,8 +263,10 @@ def gauge(
     each = pd.Series(offset).groupby(pairs.group).mean().to_numpy()
     formula, named = static_formula(each, {k: v[couples] for k, v in pairs.statics.items()})
     slope = trimmed_fit(_centred(values).reshape(-1, 1), _centred(energy).ravel())[0][0]
-    found = dict(r2=_within_r2(energy, values), slope=float(slope), static=static_share(offset, pairs.group))
-    return Gauge(r, energy, values, pairs, **found, formula=formula, named=named)
+    r2, static = _within_r2(energy, values), static_share(offset, pairs.group)
+    return Gauge(
+        r, energy, values, pairs, r2=r2, slope=float(slope), static=static, formula=formula, named=named
+    )
 
 # %% ../../nbs/studies/02_energy.ipynb #23e27637
 def gauge_plot(found: Gauge, count: int = 8):  # -> matplotlib Figure
@@ -293,7 +297,7 @@ def energy_messages(
             raise UserError(f"reference is {reference}; give a distance above 0")
         energy = energy - learned_energy(model, *_moved(pairs, np.array([reference])))
     ends = np.zeros(len(pairs), int), np.ones(len(pairs), int)
-    kind = dict(messages_are="energy", system=trajectories.system)
+    kind: dict[str, Any] = dict(messages_are="energy", system=trajectories.system)
     return Messages(energy[:, None], pairs.state_i, pairs.state_j, *ends, energy=energy, **kind)
 
 # %% ../../nbs/studies/02_energy.ipynb #f34dff74
@@ -319,7 +323,7 @@ def distill_energy(
 
 # %% ../../nbs/studies/02_energy.ipynb #3be070ea
 def pair_forces(
-    model: torch.nn.Module,
+    model: Any,  # a network with `pair_force`
     state_i: Float[np.ndarray, "row feature"],  # who feels it
     state_j: Float[np.ndarray, "row feature"],
 ) -> Float[np.ndarray, "row axis"]:
@@ -389,8 +393,8 @@ def own_energy(
     shape = path.position.shape[:3]
     fixed = [np.broadcast_to(a[:, None, :, None], (*shape, 1)) for a in (truth.charge, truth.mass)]
     x = np.concatenate([path.position, path.velocity * (not at_rest), *fixed], axis=-1)
-    ends = [x[:, :, end].reshape(-1, x.shape[-1]) for end in (i, j)]
-    pairs = learned_energy(model, *ends).reshape(*shape[:2], -1).sum(-1)
+    state_i, state_j = (x[:, :, end].reshape(-1, x.shape[-1]) for end in (i, j))
+    pairs = learned_energy(model, state_i, state_j).reshape(*shape[:2], -1).sum(-1)
     return pairs + (fixed[1][..., 0] * np.square(path.velocity).sum(-1)).sum(-1) / 2
 
 # %% ../../nbs/studies/02_energy.ipynb #781cfe3c

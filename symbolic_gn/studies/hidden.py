@@ -37,6 +37,7 @@ from ..train import Snapshots, data_loss
 class HiddenNetwork(Model):
     "Central forces from the distance, what is known of two bodies, and one learned scalar for each."
     pace = 10 / 3  # how much faster the scalars learn than the weights
+    kind: Any  # the property, None where nothing is hidden
 
     def __init__(self, arch: Architecture):
         super().__init__(dataclasses.replace(arch, messages=arch.dim))
@@ -137,10 +138,10 @@ def best_start(
 ) -> list[float]:  # losses of the starts
     "Try a few starts, and keep the one whose loss is lowest."
     strangers = len(model.raw) > data.bodies  # not all of them meet
-    trials = trials or (max(model.kind.trials, 6 * strangers) if model.kind else 1)
+    count = trials or (max(model.kind.trials, 6 * strangers) if model.kind else 1)
     units = {name: value for name, value in model.named_buffers()}
     starts = []
-    for _ in range(trials):
+    for _ in range(count):
         start = HiddenNetwork(model.arch)
         start.load_state_dict(units, strict=False)
         starts.append((short_training(start, data, steps), start.state_dict()))
@@ -282,6 +283,7 @@ def _check_motion(data: Trajectories) -> None:
 class Hidden(Source):
     "Data whose bodies carry a property that is not looked at; it is learned together with the law."
     default_model = "lookup"
+    hidden: str  # a key of PROPERTIES
 
     def __init__(
         self,

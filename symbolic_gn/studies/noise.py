@@ -27,7 +27,7 @@ class Noisy(Source):
     def __init__(
         self,
         source: Any,  # a system's name, or another source whose law is known
-        noise: float,  # standard deviation of the positions, in units of their spread
+        noise: Any,  # a number: standard deviation of the positions, in units of their spread
     ):
         check_kind("noise", noise, float)
         if not 0 < noise < 1:

@@ -22,7 +22,7 @@ from ..models import MODELS, PAPER, SETTINGS, Architecture
 # %% ../../nbs/training/00_config.ipynb #eb196d8f
 def relative(
     prediction: Float[Tensor, "*batch axis"],
-    truth: Float[Tensor, "*batch axis"],
+    truth: Float[Tensor, "*body axis"],
 ) -> Float[Tensor, "*batch"]:  # log(1 + relative error)
     "Error in units of the true acceleration; a factor of two counts the same for a fast and a slow body."
     return torch.log1p((prediction - truth).norm(dim=-1) / truth.norm(dim=-1).clamp_min(1e-30))

@@ -12,6 +12,7 @@ import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import pandas as pd
 import torch
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 
 from ..core.errors import UserError, write_atomic
 from ..core.stages import versions
-from ..models import make_model
+from ..models import Model, make_model
 from .config import Config, check_config
 
 # %% ../../nbs/training/01_runs.ipynb #2a3fb9c5
@@ -65,7 +66,7 @@ def read_weights(path: Path, model: nn.Module) -> dict[str, Tensor]:
 def build(
     config: Config,
     data: dict,  # the description of the trajectories: dim, and where they have them others, numbers, hidden
-) -> nn.Module:
+) -> Model:
     "The untrained model of a config for some data."
     of_data = dict(others=tuple(data.get("others", ())), bodies=data.get("numbers", data.get("bodies", 0)))
     return make_model(config.model, int(data["dim"]), hides=data.get("hidden", ""), **of_data, **config.architecture)
@@ -75,7 +76,7 @@ def build(
 class Run:
     "A trained model with what it was trained on and how."
     config: Config
-    model: nn.Module  # in eval mode, on the CPU
+    model: Any  # a Model, in eval mode, on the CPU
     history: pd.DataFrame  # step, seconds, loss, mae, r2 and what the watcher added
     data: dict  # what the trajectories were
     folder: Path | None = None  # None for a run that was kept in memory
@@ -114,9 +115,10 @@ def save_run(run: Run) -> Run:
         "config": dataclasses.asdict(run.config), "data": run.data, "finished": run.finished, "source": run.source,
         "versions": versions()
     }
-    write_atomic(run.folder / "model.safetensors", save({k: v.contiguous() for k, v in run.model.state_dict().items()}))
-    write_atomic(run.folder / "history.csv", run.history.to_csv(index=False))
-    write_atomic(run.folder / "config.json", json.dumps(config, indent=1))
+    folder = cast(Path, run.folder)
+    write_atomic(folder / "model.safetensors", save({k: v.contiguous() for k, v in run.model.state_dict().items()}))
+    write_atomic(folder / "history.csv", run.history.to_csv(index=False))
+    write_atomic(folder / "config.json", json.dumps(config, indent=1))
     return run
 
 # %% ../../nbs/training/01_runs.ipynb #0f0e2506

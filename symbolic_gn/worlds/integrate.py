@@ -8,6 +8,7 @@ __all__ = ['DRIFTS', 'KICKS', 'HALVINGS', 'SOLVERS', 'mechanics', 'compiled', 'o
 # %% ../../nbs/worlds/01_integrate.ipynb #a840d14a
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -44,7 +45,8 @@ def mechanics(
         d = difference(x)
         return d, jnp.sqrt((d * d).sum(1)), (m[i], m[j], q[i], q[j])
 
-    def outer(x, m, q):
+    def outer(x, m, q) -> Any:
+        assert field is not None  # it is asked for nowhere else
         return sum(field(*(*x[b], 0 * x[b, 0])[:3], m[b], q[b]) for b in range(bodies))
 
     def force(x, m, q):
@@ -242,6 +244,7 @@ def _diffrax(system, start, xs_out, vs_out, dt, every, legacy, tolerance, bar) -
             diffrax.ODETerm(rate), diffrax.Dopri8(), 0.0, time[-1], None, begin, (m, q),
             saveat=diffrax.SaveAt(ts=time), stepsize_controller=control, max_steps=1 << 20, throw=False,
         )
+        assert run.ys is not None  # `saveat` asks for them
         x, v, heat = run.ys
         body = [jnp.repeat(a[:, None], frames, 1) for a in (m, q)]
         total = _kinetic(jnp.moveaxis(v, 0, -1), body[0]) + potential(jnp.moveaxis(x, 0, -1), *body) + heat
