@@ -47,7 +47,7 @@ def _in_words(row: Mapping | pd.Series) -> str:
     return f"{row['system']} {row['dim']}-D{crowd}"
 
 
-def _all_in_words(counts: Iterable[int]) -> list[str]:
+def _all_in_words(counts: Iterable[int] | np.ndarray) -> list[str]:
     "The worlds of the paper in their order, for each number of bodies."
     sizes = [(n, s, d) for n in sorted(counts) for s in PAPER_SYSTEMS for d in (2, 3)]
     return [_in_words(dict(system=s, dim=d, bodies=n)) for n, s, d in sizes]

@@ -508,11 +508,11 @@ def announced(monkeypatch):
 
 def test_engines_by_name_unknown_announced_broken_and_callable(announced):
     X, y = data("spring")
-    with pytest.raises(UserError, match="engine 'opron' is unknown, did you mean 'operon'.*choose from operon, pysr"):
+    with pytest.raises(UserError, match="engine 'opron' is unknown, did you mean 'operon'.*choose from auto, library"):
         search(X, y, NAMES, "opron")
     assert select(search(X, y, NAMES, guess)).sympy == 2 * r - 2
     announced(guess=f"{__name__}:guess", broken="symbolic_gn.nowhere:engine")
-    assert engines() == ["operon", "pysr", "eql", "guess", "broken"]
+    assert engines() == ["auto", "library", "operon", "pysr", "eql", "guess", "broken"]
     assert select(search(X, y, NAMES, "guess")).sympy == 2 * r - 2
     for ask in (lambda: search(X, y, NAMES, "broken"), lambda: require_engine("broken")):
         with pytest.raises(UserError, match="'broken' cannot be loaded from symbolic_gn.nowhere:engine") as caught:
@@ -582,7 +582,7 @@ def table(rows=200, seed=0):
 
 
 def test_scikit_learn_is_content():
-    model = SymbolicRegressor(settings=dict(restarts=1, evaluations=400))
+    model = SymbolicRegressor("operon", settings=dict(restarts=1, evaluations=400))
     other = {"check_sample_weight_equivalence_on_dense_data": "a search draws its rows; ten at least must have weight"}
     told = check_estimator(model, expected_failed_checks=other)  # raises at the first other that fails
     counted = pd.Series([check["status"] for check in told]).value_counts()
@@ -592,7 +592,7 @@ def test_scikit_learn_is_content():
 def test_the_estimator_finds_the_law_and_keeps_names():
     frame = pd.DataFrame(table(), columns=["x", "y", "z"])
     target = frame["x"] * frame["y"] / frame["z"]
-    model = SymbolicRegressor(settings=dict(restarts=2, evaluations=5000)).fit(frame, target)
+    model = SymbolicRegressor("operon", settings=dict(restarts=2, evaluations=5000)).fit(frame, target)
     assert model.score(frame, target) > 0.999999 and model.n_features_in_ == 3 and model.names_ == ["x", "y", "z"]
     assert {s.name for s in model.equation_.free_symbols} == {"x", "y", "z"} and "frac" in model._repr_latex_()
     again = clone(model).fit(frame, target)
@@ -603,17 +603,17 @@ def test_the_estimator_finds_the_law_and_keeps_names():
 
 def test_names_that_a_formula_cannot_hold_give_way_to_places():
     frame = pd.DataFrame(table(60), columns=["speed", "mass (kg)", "exp"])
-    model = SymbolicRegressor(settings=QUICK).fit(frame, frame["mass (kg)"] * frame["exp"])
+    model = SymbolicRegressor("operon", settings=QUICK).fit(frame, frame["mass (kg)"] * frame["exp"])
     assert model.names_ == ["speed", "x1", "x2"]
     assert model.equation_.free_symbols == {symbol("x1"), symbol("x2")}
-    assert SymbolicRegressor(settings=QUICK).fit(frame.to_numpy(), frame["exp"]).names_ == ["x0", "x1", "x2"]
+    assert SymbolicRegressor("operon", settings=QUICK).fit(frame.to_numpy(), frame["exp"]).names_ == ["x0", "x1", "x2"]
 
 
 def test_noise_does_not_lengthen_the_formula():
     X = table()
     y = X[:, 0] * X[:, 1] / X[:, 2]
     noisy = y * (1 + 0.01 * np.random.default_rng(1).normal(size=200))
-    model = SymbolicRegressor(settings=dict(restarts=2, evaluations=5000)).fit(X, noisy)
+    model = SymbolicRegressor("operon", settings=dict(restarts=2, evaluations=5000)).fit(X, noisy)
     assert model.score(X, y) > 0.999 and complexity(model.equation_) < 15
 
 
@@ -640,9 +640,9 @@ def test_rows_without_weight_are_as_good_as_absent():
     X = table(100)
     y = np.where(np.arange(100) < 50, 2 * X[:, 0], 100 * X[:, 1] ** 3)
     weights = (np.arange(100) < 50).astype(float)
-    model = SymbolicRegressor(settings=QUICK).fit(X, y, sample_weight=weights)
+    model = SymbolicRegressor("operon", settings=QUICK).fit(X, y, sample_weight=weights)
     assert np.abs(model.predict(X) - y)[:50].max() < 1e-3 and model.front_.rows == 10
-    spoilt = SymbolicRegressor(settings=QUICK).fit(X, np.where(weights > 0, y, -1e6), sample_weight=weights)
+    spoilt = SymbolicRegressor("operon", settings=QUICK).fit(X, np.where(weights > 0, y, -1e6), sample_weight=weights)
     assert spoilt.equation_ == model.equation_
 
 
@@ -652,12 +652,12 @@ def test_an_engine_that_brings_nothing_leaves_the_constant():
 
 
 def test_a_constant_target_is_a_constant():
-    assert SymbolicRegressor(settings=QUICK).fit(table(30), np.full(30, 2.5)).equation_ == sp.Float(2.5)
+    assert SymbolicRegressor("operon", settings=QUICK).fit(table(30), np.full(30, 2.5)).equation_ == sp.Float(2.5)
 
 
 def test_the_estimator_is_at_home_in_cross_validation_and_takes_other_engines():
     X = table(150)
-    assert cross_val_score(SymbolicRegressor(settings=QUICK), X, X[:, 0] * X[:, 1], cv=3).min() > 0.99
+    assert cross_val_score(SymbolicRegressor("operon", settings=QUICK), X, X[:, 0] * X[:, 1], cv=3).min() > 0.99
     model = SymbolicRegressor("eql", settings=dict(trials=4, steps=150, tries=4)).fit(X, X[:, 0] * X[:, 1] / X[:, 2])
     assert model.score(X, X[:, 0] * X[:, 1] / X[:, 2]) > 0.999
 
@@ -675,10 +675,10 @@ def test_the_estimator_is_at_home_in_cross_validation_and_takes_other_engines():
 )
 def test_bad_settings_are_told(setting, message):
     with pytest.raises(UserError, match=message):
-        SymbolicRegressor(**{"settings": QUICK, **setting}).fit(table(40), table(40)[:, 0])
+        SymbolicRegressor(**{"engine": "operon", "settings": QUICK, **setting}).fit(table(40), table(40)[:, 0])
 
 
 def test_a_time_limit_ends_the_search():
     X, started = table(100), time.monotonic()
-    model = SymbolicRegressor(time_limit=1.0, settings=dict(restarts=500, evaluations=3000))
+    model = SymbolicRegressor("operon", time_limit=1.0, settings=dict(restarts=500, evaluations=3000))
     assert len(model.fit(X, np.sin(9 * X[:, 0])).front_) and time.monotonic() - started < 20

@@ -1,6 +1,8 @@
 "Sweeps: cells by the hash of their configuration, a ledger that survives anything, processes and Dask."
 import contextlib
 import dataclasses
+import functools
+import importlib
 import json
 import os
 import signal
@@ -287,7 +289,8 @@ def test_a_bad_grid_gets_one_line_on_the_command_line(tmp_path, capsys, text, to
 
 def test_the_shell_runs_a_grid(tmp_path, monkeypatch, capsys):
     (tmp_path / "grid.toml").write_text("[[grid]]\nsystem = ['spring', 'r1']\nseed = [0, 1]")
-    monkeypatch.setattr(sweep, "__kwdefaults__", {**sweep.__kwdefaults__, "work": triple, "progress": False})
+    quiet = functools.partial(sweep, work=triple, progress=False)
+    monkeypatch.setattr(importlib.import_module("symbolic_gn.sweep"), "sweep", quiet)
     grid, out, csv = (str(tmp_path / name) for name in ("grid.toml", "out", "table.csv"))
     with pytest.raises(SystemExit) as ended:
         cli.main(["sweep", grid, "--out", out, "--csv", csv])

@@ -308,7 +308,7 @@ class EQL(_Chance):
         bias: bool = False,
         trials: int = 1,  # independent networks
         regulariser: str | None = "l0",  # "l0", "l05" or None
-        init: tuple[float, float, float] = INIT,
+        init: Sequence[float] = INIT,  # three spreads of first weights
         seed: int | np.integer | Sequence[int] = 0,  # a number, or one for each trial
     ):
         super().__init__()

@@ -61,9 +61,9 @@ class FittedConstants:
         return self.form.xreplace({symbol(n): as_number(v) for n, v in self.values.items()})
 
 
-def _columns(X: Any, expr: sp.Basic) -> dict[str, np.ndarray]:
+def _columns(X: Any, inputs: Iterable[sp.Symbol]) -> dict[str, np.ndarray]:
     "The columns of a table that a formula needs, as float64."
-    needed = sorted(s.name for s in expr.free_symbols)
+    needed = sorted(s.name for s in inputs)
     try:
         return {n: np.asarray(X[n], float).ravel() for n in needed}
     except (KeyError, IndexError, TypeError, ValueError) as e:
@@ -116,12 +116,12 @@ def fit_to_table(
     patience: int = 200,  # evaluations, at most
 ) -> FittedConstants:
     "Fit the constants of a formula to a table by least squares; whole and half powers are part of the form."
-    expr = parse(expr) if isinstance(expr, str) else expr
-    y, columns = np.asarray(y, float).ravel(), _columns(X, expr)
+    formula = parse(expr) if isinstance(expr, str) else expr
+    y, columns = np.asarray(y, float).ravel(), _columns(X, formula.free_symbols)
     if wrong := [n for n, v in columns.items() if len(v) != len(y)]:
         raise UserError(f"X: column {wrong[0]!r} has {len(columns[wrong[0]])} rows, y has {len(y)}")
     w = None if weights is None else np.asarray(weights, float).ravel()
-    return _fit(*parametrise(expr), columns, y, w, patience)
+    return _fit(*parametrise(formula), columns, y, w, patience)
 
 # %% ../../nbs/laws/05_constants.ipynb #94d24a75
 _SPECIAL = (sp.pi, sp.E, sp.sqrt(2), sp.sqrt(sp.pi), sp.sqrt(2 * sp.pi))
@@ -134,9 +134,10 @@ def simple_forms(
     "Whole numbers, simple fractions, short decimals, and simple multiples of π, e, √2, √π and √2π near a value."
     plain = [as_number(v) for v in simple_numbers(value, width)]
     short = [n for n in plain if n.is_Rational]
-    factors = [f for s in _SPECIAL for f in (s, 1 / s)]
+    factors = [f for s in _SPECIAL for f in (s, 1 / s)] if width <= 1e-3 * abs(value) else []  # else by chance
     nearest = [(f, as_number(round(value / float(f) * q) / q)) for f in factors for q in (1, 2, 3, 4)]
-    special = [n * f for f, n in nearest if n != 0 and n.is_Rational and abs(float(n * f) - value) <= width]
+    near = lambda n, f: n != 0 and n.is_Rational and abs(n.p) <= 8 and abs(float(n * f) - value) <= width
+    special = [n * f for f, n in nearest if near(n, f)]
     return [*short, *dict.fromkeys(special), *(n for n in plain if not n.is_Rational)]
 
 # %% ../../nbs/laws/05_constants.ipynb #db37ff13
@@ -151,7 +152,7 @@ def snap_to_table(
 ) -> FittedConstants:  # only the constants that are not simple are left in it
     "Hold every constant at the simplest number that the data do not notice, and fit the others again."
     y, now = np.asarray(y, float).ravel(), fitted
-    columns = _columns(X, fitted.form.xreplace({symbol(n): sp.Integer(1) for n in fitted.values}))
+    columns = _columns(X, fitted.form.free_symbols - {symbol(n) for n in fitted.values})
     limit = max(floor * float(np.std(y)), fitted.loss * (1 + 4 / len(y)))
     for name in sorted(fitted.values, key=lambda n: abs(fitted.errors[n] / (fitted.values[n] or 1))):
         value, doubt = now.values[name], 2 * now.errors[name]

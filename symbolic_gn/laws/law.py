@@ -197,7 +197,8 @@ def _law_from_json(source: str | Path | Mapping) -> Law:
         constants = {str(n): (float(v), math.nan if e is None else float(e)) for n, (v, e) in data["constants"].items()}
         mixing = tuple(tuple(map(float, row)) for row in data["mixing"]) if data.get("mixing") else None
         units, provenance = dict(data.get("units", {})), dict(data.get("provenance", {}))
-        law = Law(parse(data["expr"]), constants, data["target"], mixing, units, provenance)
+        choose("target", target := data["target"], TARGETS)
+        law = Law(parse(data["expr"]), constants, target, mixing, units, provenance)
     except UserError as e:
         raise UserError(f"{name}: {e}") from e
     except (KeyError, TypeError, ValueError, AttributeError) as e:

@@ -91,12 +91,12 @@ class SymbolicRegressor(RegressorMixin, BaseEstimator):
 
     def __init__(
         self,
-        engine: Any = "operon",  # a name of `engines()`, or a function
+        engine: Any = "auto",  # a name of `engines()`, or a function
         *,
-        operators: Sequence[str] | None = None,  # such as "+" or "exp"; None: what the engine takes by itself
-        rule: str = "best",  # which row of the front is the law, one of `RULES`
-        validation: float = 0.2,  # share of the rows on which the front is measured
-        time_limit: float | None = None,  # seconds
+        operators: Any = None,  # names such as "+" or "exp"; None: what the engine takes by itself
+        rule: Any = "best",  # which row of the front is the law, one of `RULES`
+        validation: Any = 0.2,  # share of the rows on which the front is measured
+        time_limit: Any = None,  # seconds
         random_state=0,  # seed of the search and of the choice of rows
         settings=None,  # dict of further settings of the engine
     ):

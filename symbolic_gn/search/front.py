@@ -82,6 +82,7 @@ class Front:
         score = _scores(table["complexity"].to_numpy(float), table["loss"].to_numpy(float)) if len(table) else []
         self.table = table.assign(score=score, equation=[str(e) for e in table["sympy"]])[self.columns]
         self.rows, self.loss_name = rows, loss_name
+        self.notes: dict[str, object] = {}  # what the engine has to say
 
     @classmethod
     def of(cls, pairs: Iterable[tuple[sp.Basic, float]], **kwargs) -> "Front":
