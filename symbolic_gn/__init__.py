@@ -11,6 +11,7 @@ NAMES = {  # where the public names stand
     "core.contracts": ["BUDGETS", "ENGINES", "SOURCES"],
     "core.errors": ["UserError"],
     "data.trajectories": ["Trajectories", "from_arrays"],
+    "laws.constants": ["fit_to_table", "snap_to_table"],
     "laws.formula": ["parse"],
     "search.estimator": ["SymbolicRegressor"],
     "fit.objective": ["Accelerations"],

@@ -15,13 +15,13 @@ QUICK = [  # seconds each: settings' tables, error messages, counts, signatures
     "fit/00_linear", "training/00_config", "01_models",
 ]
 NUMBER = re.compile(r"[-+]?(?:\d+\.\d*|\.\d+|\d+)(?:e[-+]?\d+)?", re.I)
-CHANGING = re.compile(r"0x[0-9a-f]+|\d+(?:\.\d+)? ?(?:m?s|µs|seconds)\b|/\S*tmp\S*")  # addresses, times, folders
+CHANGING = re.compile(r" at 0x[0-9a-f]+|\d+(?:\.\d+)? ?(?:m?s|µs|seconds)\b|/\S*tmp\S*")  # addresses, times, folders
 
 
 def said(cell) -> list[str]:
     "What a cell printed and returned as text."
     texts = [o.get("text", o.get("data", {}).get("text/plain", "")) for o in cell.get("outputs", [])]
-    return [CHANGING.sub("…", t) for t in texts if "<Figure" not in t]
+    return [CHANGING.sub("", t) for t in texts if "<Figure" not in t]
 
 
 def close(a: str, b: str) -> bool:
