@@ -152,20 +152,19 @@ def test_operators_are_obeyed_and_unknown_ones_refused():
         library(X, X[:, 0], NAMES, operators=["floor"])
 
 
-def test_time_is_kept():
-    import time
-
-    X = rows(1000, 2)
-    started = time.process_time()
-    front = library(X, np.random.default_rng(0).normal(size=1000), NAMES, time_limit=1.0)
-    assert len(front) and time.process_time() - started < 6
+def test_a_search_without_time_proposes_less_but_something():
+    X, y = rows(300, 2), np.random.default_rng(0).normal(size=300)
+    hasty, whole = (library(X, y, NAMES, time_limit=limit) for limit in (1e-6, None))
+    assert len(hasty) and hasty.table["loss"].min() >= whole.table["loss"].min()
 
 
 @pytest.mark.parametrize("y", [
     np.zeros(60), np.full(60, 3.0), np.tile([1e-300, 1.0], 30), np.linspace(-1e200, 1e200, 60),
 ])
 def test_odd_targets_break_nothing(y):
-    library(rows(60), y, NAMES, operators=["+", "*", "/"], time_limit=2)
+    front = library(rows(60), y, NAMES, operators=["+", "*", "/"], time_limit=2)
+    assert len(front) and np.isfinite(front.table["loss"]).all()
+    assert front.table["loss"].min() <= np.abs(y - np.median(y)).mean() * (1 + 1e-9)
 
 
 def test_weights_and_guesses():

@@ -8,14 +8,15 @@ __all__ = ['WIDE', 'CIRCLES', 'Circle', 'significant_losses', 'looks_like_noise'
 # %% ../../nbs/search/08_auto.ipynb #a28aaac3
 import time
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import sympy as sp
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
+from scipy.spatial import cKDTree
 from tqdm.auto import tqdm
 
 from ..core.contracts import ENGINES
@@ -89,8 +90,6 @@ def looks_like_noise(
     left: Float[np.ndarray, " row"],  # errors with their sign
 ) -> bool:
     "Whether the errors at nearest neighbours have nothing to do with each other."
-    from scipy.spatial import cKDTree
-
     scaled = (X - X.mean(0)) / np.where(X.std(0) > 0, X.std(0), 1)
     near = cKDTree(scaled).query(scaled, k=2)[1][:, 1]
     z = np.clip((left - np.median(left)) / (1.4826 * np.median(np.abs(left - np.median(left))) + 1e-300), -5, 5)
@@ -213,7 +212,13 @@ def _asked(
     return [e.xreplace(back) for e in front.table["sympy"]]
 
 # %% ../../nbs/search/08_auto.ipynb #1d8dab50
-def _walk(state: Search, circles, ask, until: float, progress: bool) -> str:
+def _walk(
+    state: Search,
+    circles: Sequence[Circle],
+    ask: Callable[[int, Circle], list[sp.Basic]],  # what a circle proposes
+    until: float,  # on the clock `time.monotonic`
+    progress: bool,
+) -> str:
     "Go through the circles until nothing is left to find; the reason to stop."
     bar = tqdm(circles, desc="search", disable=not progress, leave=False)
     for k, circle in enumerate(bar):

@@ -117,54 +117,6 @@ def _linear(
             yield rows.proposal(back(terms.values[:, s] @ c), cost, text)
 
 # %% ../../nbs/search/07_library.ipynb #a23c0fbc
-def _factors(rows: _Rows, operators: Sequence[str]) -> tuple[Terms, Terms]:
-    "What a product may be made of: bases of powers, and exponents."
-    plain, sums = arguments(rows.X, rows.names, operators)
-    one = monomials(rows.X, rows.names, np.eye(len(rows.names)))
-    few = plain[plain.costs <= 3]
-    halves = Terms(few.values / 2, [f"({t})/2" for t in few.texts], few.costs + 2)
-    of = functions(plain, operators, ("sin({})", "cos({})", "log({})", "tanh({})"))
-    waves, u = one[:0], plain.values if "exp" in operators else plain.values[:, :0]
-    with np.errstate(all="ignore"):
-        table = {"(exp({0})-1)": np.expm1(u), "(exp({0})+1)": 1 + np.exp(u), "(exp({0})+exp(-({0})))": 2 * np.cosh(u)}
-    for word, v in table.items():
-        waves += Terms(v, [word.format(t) for t in plain.texts], plain.costs + 5) if u.size else waves[:0]
-    odd = distinct(of + functions(halves, operators, ("sin({})", "cos({})")), 800)
-    factors = distinct(distinct(one + sums, 400) + odd + distinct(waves, 800))
-    powers = one.times(functions(one, operators, ("log({})",)) if {"^", "exp"} & set(operators) else one[:0])
-    exponents = distinct((plain if "exp" in operators else one[:0]) + powers)
-    return factors[np.abs(factors.values).min(0) > 0], exponents
-
-
-def _products(rows: _Rows, operators: Sequence[str], scanned: Terms | None = None) -> Iterator[Proposal]:
-    "Products of powers and exponentials: a sparse sum of logarithms."
-    if not (rows.y != 0).all():
-        return
-    factors, exponents = _factors(rows, operators)
-    plain = factors[[k for k, t in enumerate(factors.texts) if "(" not in t]]
-    lists = [(plain, exponents[:0]), (plain, exponents), (factors, exponents)]
-    for some, inner in lists if scanned is None else [(scanned + factors[:40], exponents)]:
-        yield from _powers(rows, some, inner, "^" in operators)
-
-
-def _powers(rows: _Rows, factors: Terms, exponents: Terms, free: bool) -> Iterator[Proposal]:
-    "Products of given factors, with snapped and, if wanted, with free powers."
-    n, f = rows.taught, len(factors.texts)
-    scale = np.abs(rows.y) / np.std(rows.y)
-    V = np.column_stack([np.log(np.abs(factors.values)), exponents.values, np.ones(len(scale))])
-    W, t = (V * scale[:, None])[:n], (np.log(np.abs(rows.y)) * scale)[:n]
-    costs = np.concatenate([factors.costs + 1, exponents.costs, [1.0]])
-    for s in beam(W[:250], t[:250], costs, widths=(50, 40, 30, 30, 30, 20), start=[V.shape[1] - 1]):
-        s = np.array(s)
-        c = _solved(W[:, s], t)
-        for p in (np.round(2 * c) / 2, c) if free else (np.round(2 * c) / 2,):
-            fixed = np.where(s < f, p, 0.0)
-            rest = [k for k in s if f <= k < V.shape[1] - 1] + [V.shape[1] - 1]
-            inner = _solved(W[:, rest], t - W[:, s] @ fixed)
-            used = [(k, q) for k, q in zip(s, fixed) if k < f and q]
-            yield from _product(rows, factors, exponents, used, [k - f for k in rest[:-1]], inner[:-1])
-
-
 def _product(
     rows: _Rows, factors: Terms, exponents: Terms, used: list, inner: list, coefficients: Vector
 ) -> Iterator[Proposal]:
@@ -184,6 +136,54 @@ def _product(
     for U in (v[:, None], np.column_stack([v, np.ones_like(v)])):
         b = _solved(U[: rows.taught], rows.y[: rows.taught])
         yield rows.proposal(U @ b, cost + 2 * U.shape[1], _summed(b, ["*".join(texts) or "1", "1"]))
+
+# %% ../../nbs/search/07_library.ipynb #99ee8ac5
+def _powers(rows: _Rows, factors: Terms, exponents: Terms, free: bool) -> Iterator[Proposal]:
+    "Products of given factors, with snapped and, if wanted, with free powers."
+    n, f = rows.taught, len(factors.texts)
+    scale = np.abs(rows.y) / np.std(rows.y)
+    V = np.column_stack([np.log(np.abs(factors.values)), exponents.values, np.ones(len(scale))])
+    W, t = (V * scale[:, None])[:n], (np.log(np.abs(rows.y)) * scale)[:n]
+    costs = np.concatenate([factors.costs + 1, exponents.costs, [1.0]])
+    for s in beam(W[:250], t[:250], costs, widths=(50, 40, 30, 30, 30, 20), start=[V.shape[1] - 1]):
+        s = np.array(s)
+        c = _solved(W[:, s], t)
+        for p in (np.round(2 * c) / 2, c) if free else (np.round(2 * c) / 2,):
+            fixed = np.where(s < f, p, 0.0)
+            rest = [k for k in s if f <= k < V.shape[1] - 1] + [V.shape[1] - 1]
+            inner = _solved(W[:, rest], t - W[:, s] @ fixed)
+            used = [(k, q) for k, q in zip(s, fixed) if k < f and q]
+            yield from _product(rows, factors, exponents, used, [k - f for k in rest[:-1]], inner[:-1])
+
+# %% ../../nbs/search/07_library.ipynb #f0078c5f
+def _factors(rows: _Rows, operators: Sequence[str]) -> tuple[Terms, Terms]:
+    "What a product may be made of: bases of powers, and exponents."
+    plain, sums = arguments(rows.X, rows.names, operators)
+    one = monomials(rows.X, rows.names, np.eye(len(rows.names)))
+    few = plain[plain.costs <= 3]
+    halves = Terms(few.values / 2, [f"({t})/2" for t in few.texts], few.costs + 2)
+    of = functions(plain, operators, ("sin({})", "cos({})", "log({})", "tanh({})"))
+    waves, u = one[:0], plain.values if "exp" in operators else plain.values[:, :0]
+    with np.errstate(all="ignore"):
+        table = {"(exp({0})-1)": np.expm1(u), "(exp({0})+1)": 1 + np.exp(u), "(exp({0})+exp(-({0})))": 2 * np.cosh(u)}
+    for word, v in table.items():
+        waves += Terms(v, [word.format(t) for t in plain.texts], plain.costs + 5) if u.size else waves[:0]
+    odd = distinct(of + functions(halves, operators, ("sin({})", "cos({})")), 800)
+    factors = distinct(distinct(one + sums, 400) + odd + distinct(waves, 800))
+    powers = one.times(functions(one, operators, ("log({})",)) if {"^", "exp"} & set(operators) else one[:0])
+    exponents = distinct((plain if "exp" in operators else one[:0]) + powers)
+    return factors[np.abs(factors.values).min(0) > 0], exponents
+
+# %% ../../nbs/search/07_library.ipynb #8dafd8b1
+def _products(rows: _Rows, operators: Sequence[str], scanned: Terms | None = None) -> Iterator[Proposal]:
+    "Products of powers and exponentials: a sparse sum of logarithms."
+    if not (rows.y != 0).all():
+        return
+    factors, exponents = _factors(rows, operators)
+    plain = factors[[k for k, t in enumerate(factors.texts) if "(" not in t]]
+    lists = [(plain, exponents[:0]), (plain, exponents), (factors, exponents)]
+    for some, inner in lists if scanned is None else [(scanned + factors[:40], exponents)]:
+        yield from _powers(rows, some, inner, "^" in operators)
 
 # %% ../../nbs/search/07_library.ipynb #349dbeba
 def _rational(rows: _Rows, operators: Sequence[str]) -> Iterator[Proposal]:

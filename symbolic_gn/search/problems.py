@@ -132,7 +132,7 @@ _KEIJZER = """
 KEIJZER = _read_table(_KEIJZER, "keijzer", "Keijzer 2003, numbered as by McDermott et al. 2012", "keijzer-{}")
 
 # %% ../../nbs/search/09_problems.ipynb #689b2071
-_FEYNMAN = """
+_FEYNMAN_I = _read_table("""
 I.6.2a; exp(-theta**2/2)/sqrt(2*pi); 1 3 theta; 1000
 I.6.2; exp(-(theta/sigma)**2/2)/(sqrt(2*pi)*sigma); 1 3 sigma theta; 1000
 I.6.2b; exp(-((theta - theta1)/sigma)**2/2)/(sqrt(2*pi)*sigma); 1 3 sigma theta theta1; 1000
@@ -156,6 +156,10 @@ I.18.12; r*F*sin(theta); 1 5 r F; 0 5 theta; 1000
 I.18.14; m*r*v*sin(theta); 1 5 m r v theta; 1000
 I.24.6; m*(omega**2 + omega_0**2)*x**2/4; 1 3 m omega omega_0 x; 1000
 I.25.13; q/C; 1 5 q C; 1000
+""", "feynman", "Udrescu and Tegmark 2020")
+
+# %% ../../nbs/search/09_problems.ipynb #78e0eaa2
+_FEYNMAN_I_2 = _read_table("""
 I.26.2; asin(n*sin(theta2)); 0 1 n; 1 5 theta2; 1000
 I.27.6; 1/(1/d1 + n/d2); 1 5 d1 d2 n; 1000
 I.29.4; omega/c; 1 10 omega c; 1000
@@ -180,6 +184,10 @@ I.44.4; n*kb*T*log(V2/V1); 1 5 n kb T V1 V2; 1000
 I.47.23; sqrt(gamma*pr/rho); 1 5 gamma pr rho; 1000
 I.48.2; m*c**2/sqrt(1 - v**2/c**2); 1 5 m; 1 2 v; 3 10 c; 1000
 I.50.26; x1*(cos(omega*t) + alpha*cos(omega*t)**2); 1 3 x1 omega t alpha; 1000
+""", "feynman", "Udrescu and Tegmark 2020")
+
+# %% ../../nbs/search/09_problems.ipynb #5464797c
+_FEYNMAN_II = _read_table("""
 II.2.42; kappa*(T2 - T1)*A/d; 1 5 kappa T1 T2 A d; 1000
 II.3.24; Pwr/(4*pi*r**2); 1 5 Pwr r; 1000
 II.4.23; q/(4*pi*epsilon*r); 1 5 q epsilon r; 1000
@@ -211,6 +219,10 @@ II.35.21; n_rho*mom*tanh(mom*B/(kb*T)); 1 5 n_rho mom B kb T; 1000
 II.37.1; mom*(1 + chi)*B; 1 5 mom B chi; 1000
 II.38.3; Y*A*x/d; 1 5 Y A d x; 1000
 II.38.14; Y/(2*(1 + sigma)); 1 5 Y sigma; 1000
+""", "feynman", "Udrescu and Tegmark 2020")
+
+# %% ../../nbs/search/09_problems.ipynb #e423df4b
+_FEYNMAN_III = _read_table("""
 III.4.32; 1/(exp(h/(2*pi)*omega/(kb*T)) - 1); 1 5 h omega kb T; 1000
 III.4.33; h/(2*pi)*omega/(exp(h/(2*pi)*omega/(kb*T)) - 1); 1 5 h omega kb T; 1000
 III.7.38; 2*mom*B/(h/(2*pi)); 1 5 mom B h; 1000
@@ -225,8 +237,10 @@ III.15.27; 2*pi*alpha/(n*d); 1 5 alpha n d; 1000
 III.17.37; beta*(1 + alpha*cos(theta)); 1 5 beta alpha theta; 1000
 III.19.51; -m*q**4/(2*(4*pi*epsilon)**2*(h/(2*pi))**2)*(1/n**2); 1 5 m q h n epsilon; 1000
 III.21.20; -rho_c_0*q*A_vec/m; 1 5 rho_c_0 q A_vec m; 1000
-"""
-FEYNMAN = _read_table(_FEYNMAN, "feynman", "Udrescu and Tegmark 2020")
+""", "feynman", "Udrescu and Tegmark 2020")
+
+# %% ../../nbs/search/09_problems.ipynb #ff2063b2
+FEYNMAN = _FEYNMAN_I | _FEYNMAN_I_2 | _FEYNMAN_II | _FEYNMAN_III
 
 # %% ../../nbs/search/09_problems.ipynb #579f0c63
 PROBLEMS: dict[str, SearchProblem] = NGUYEN | KEIJZER | FEYNMAN
