@@ -5,12 +5,12 @@ for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(name, "1")
 os.environ["MPLBACKEND"] = "agg"
 
+import checked  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
-from jaxtyping import install_import_hook  # noqa: E402
 
-install_import_hook("symbolic_gn", "checked.checked")
+checked.install("symbolic_gn")
 
 from symbolic_gn.data.trajectories import from_arrays  # noqa: E402
 from symbolic_gn.search.engines import ENGINES  # noqa: E402

@@ -25,7 +25,8 @@ from symbolic_gn.fit.accelerations import Residual, acceleration_error, fit_cons
 from symbolic_gn.fit.linear import concentrate, linear_fit, ordinary_fit
 from symbolic_gn.fit.objective import Accelerations
 from symbolic_gn.fit.refine import refine, repairs, switch_at, switched
-from symbolic_gn.fit.snap import round_constants, snap
+from symbolic_gn.fit.snap import snap
+from symbolic_gn.laws.constants import round_constants
 from symbolic_gn.laws.equivalence import equivalent
 from symbolic_gn.laws.evidence import evidence
 from symbolic_gn.laws.formula import parametrise, parse, shape_of, simple_numbers, symbol

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from ..core.errors import UserError, choose, write_atomic
 from .network import EQL, PRIMITIVES, EQLLayer, Primitive, active_weights, pick_trial, pick_trials
 from .training import DEFAULT_PENALTY, STAGES, Stage, prune_weights, refit_weights, train_trials
-from ..fit.snap import round_constants
+from ..laws.constants import round_constants
 from ..laws.formula import complexity, evaluate, rounded, simple_numbers, symbol, tidy, typeset
 from ..search.front import Front
 

@@ -26,7 +26,7 @@ from symbolic_gn.fit.shooting import (
     Blocks, Orbits, compiled_shooters, eliminate_states, normal_equations, orbit_weights, orbital, resolve_steps,
     scaled_inverse, unrolled
 )
-from .snap import round_constants
+from ..laws.constants import round_constants
 from ..laws.evidence import evidence
 from ..laws.formula import complexity, parse, shape_of, simple_numbers, soften, tidy
 from ..laws.law import Law

@@ -26,9 +26,9 @@ import sympy as sp
 from jaxtyping import Float
 from joblib import Parallel, delayed, parallel_config
 from joblib.externals.loky.process_executor import TerminatedWorkerError
-from scipy.optimize import least_squares
 
 from ..core.errors import UserError, check_writable, choose, write_atomic
+from ..laws.constants import fit_form
 from ..laws.equivalence import equivalent
 from ..laws.formula import complexity, parametrise, standard, symbol
 from .engine import cache_key
@@ -59,11 +59,6 @@ def _whole_floats(expr: sp.Basic) -> sp.Basic:
     return expr.replace(simple, lambda e: e.base ** sp.Rational(round(float(2 * e.exp)), 2))
 
 
-def _column(values: Any, rows: int, most: float = 1e9) -> Float[np.ndarray, " row"]:
-    "A number or an array as a column without very large numbers; what is not a number becomes zero."
-    return np.clip(np.nan_to_num(np.broadcast_to(np.asarray(values, float), rows)), -most, most)
-
-
 def _refit(
     form: sp.Basic,  # a formula with constants
     start: dict[str, float],  # their names and values
@@ -72,18 +67,10 @@ def _refit(
     y: Float[np.ndarray, " row"],  # without noise
 ) -> dict[str, float] | None:  # None: they cannot be fitted
     "The constants that fit best."
-    symbols, spread = [symbol(n) for n in (*names, *start)], float(np.std(y)) or 1.0
-    model = sp.lambdify(symbols, form, "numpy", cse=True)
-    slopes = sp.lambdify(symbols, [sp.diff(form, symbol(c)) for c in start], "numpy", cse=True)
-    off = lambda c: _column((model(*X.T, *c) - y) / spread, len(y))
-    jacobian = lambda c: np.stack([_column(s / spread, len(y)) for s in slopes(*X.T, *c)], axis=1)
-    c, exactly = np.array(list(start.values()), float), dict(xtol=1e-15, ftol=1e-15, gtol=1e-15, max_nfev=300)
-    with np.errstate(all="ignore"):
-        try:
-            fit = least_squares(off, c, jacobian, method="lm", x_scale="jac", **exactly)
-        except (TypeError, ValueError, NameError, OverflowError, np.linalg.LinAlgError):
-            return None
-    return dict(zip(start, map(float, fit.x)))
+    try:
+        return fit_form(form, start, dict(zip(names, X.T)), y, patience=300).values
+    except (TypeError, ValueError, NameError, OverflowError):
+        return None
 
 # %% ../../nbs/search/10_benchmark.ipynb #d49e9ab1
 def _superfluous(

@@ -15,10 +15,11 @@ from pathlib import Path
 
 import numpy as np
 import sympy as sp
-from scipy.optimize import least_squares, minimize_scalar
+from scipy.optimize import minimize_scalar
 
 from ..core.errors import UserError
-from ..laws.formula import parametrise, parse, simple_numbers, symbol
+from ..laws.constants import fit_to_table, snap_to_table
+from ..laws.formula import parse
 from .engine import cache_key, checked, checked_guesses, complete, finished, front_of, keep
 from .front import Front
 from symbolic_gn.search.terms import (
@@ -300,40 +301,12 @@ def _kernel(rows: _Rows, u: Terms, word: str, k: int, by: int | None, factors: b
     return (lambda w: f(v, np.atleast_1d(w)) * m), cosine
 
 # %% ../../nbs/search/07_library.ipynb #08d467f3
-def _simple(c: Vector, J: Matrix, miss: Callable, variance: float) -> Vector:
-    "Constants set to zero, to whole and to simple numbers where the data allow it; the others move along."
-    size = np.sqrt((J**2).sum(0)) + 1e-300
-    C = np.linalg.pinv((J / size).T @ (J / size), hermitian=True, rcond=1e-14) / np.outer(size, size)
-    left = set(range(len(c)))
-    whole, short = (lambda v: [round(v), round(2 * v) / 2]), (lambda v: simple_numbers(v, abs(v) / 50))
-    for limit, kind in ((9, lambda v: [0.0]), (9, whole), (3, short)):
-        for k in sorted(left, key=lambda k: abs(c[k])):
-            for v in kind(float(c[k])):
-                trial = c + C[:, k] / max(C[k, k], 1e-300) * (v - c[k])
-                trial[k] = v
-                allowed = np.sum(miss(c) ** 2) + (limit + 1) * variance
-                if (v - c[k]) ** 2 < limit * variance * C[k, k] and np.sum(miss(trial) ** 2) < allowed:
-                    c, C = trial, C - np.outer(C[:, k], C[:, k]) / max(C[k, k], 1e-300)
-                    left.discard(k)
-                    break
-    return c
-
-
 def _polished(expr: sp.Basic, X: Matrix, y: Vector, names: Sequence[str]) -> sp.Basic:
     "The formula with fitted and simplified constants; if that fails, as it was."
+    table = dict(zip(names, X.T))
     try:
-        form, values = parametrise(expr)
-        f = sp.lambdify([[symbol(c) for c in values], *map(symbol, names)], form, modules="numpy")
-        miss = lambda c: np.nan_to_num(f(c, *X.T) - y, nan=1e9, posinf=1e9, neginf=-1e9)
-        start = np.array(list(values.values()))
-        with np.errstate(all="ignore"):
-            exact = dict(max_nfev=40, xtol=1e-14, ftol=1e-14, gtol=1e-14)
-            fit = least_squares(miss, start, x_scale=np.abs(start) + 1e-9, **exact)
-            variance = 2 * fit.cost / max(len(y) - len(start), 1) + 1e-17 * np.mean(y**2)
-            c = _simple(fit.x, fit.jac, miss, variance)
-        number = lambda v: sp.Integer(round(v)) if v == round(v) and abs(v) < 1e6 else sp.Float(v)
-        return form.xreplace({symbol(s): number(float(v)) for s, v in zip(values, c)})
-    except (ValueError, TypeError, ArithmeticError, AttributeError, np.linalg.LinAlgError):
+        return snap_to_table(fit_to_table(expr, table, y, patience=40), table, y).expr
+    except (UserError, ValueError, TypeError, ArithmeticError, AttributeError, np.linalg.LinAlgError):
         return expr
 
 # %% ../../nbs/search/07_library.ipynb #7302f35f
