@@ -30,17 +30,21 @@ _Setting = Annotated[
     Optional[list[str]],
     typer.Option("--set", metavar="NAME=VALUE", help="Any other setting of training, e.g. --set lr=1e-3.")
 ]
+_EngineSetting = Annotated[
+    Optional[list[str]],
+    typer.Option("--engine-set", metavar="NAME=VALUE", help="A setting of the engine, e.g. --engine-set restarts=8."),
+]
 _Data = Annotated[Optional[Path], typer.Option(help="Trajectories; default: those of the training.")]
 _Operators = Annotated[Optional[str], typer.Option(help="Of the search, with commas: +,-,*,/,exp,log,...")]
 
 
 def given(**options) -> dict:
-    "The options that were given, with --set NAME=VALUE among them."
+    "The options that were given, with those written as NAME=VALUE among them."
     pairs = options.pop("pairs", None) or []
     for pair in pairs:
         name, equal, value = pair.partition("=")
         if not equal:
-            raise UserError(f"--set {pair}: write NAME=VALUE")
+            raise UserError(f"{pair}: write NAME=VALUE")
         try:
             options[name] = json.loads(value)
         except ValueError:
@@ -187,8 +191,9 @@ def analyze_command(run: Path, data: _Data = None):
 @app.command("distill")
 def distill_command(
     run: Path,
-    engine: _Engine = "operon",
+    engine: _Engine = "auto",
     operators: _Operators = None,
+    engine_settings: _EngineSetting = None,
     data: _Data = None,
     seed: _Seed = 0,
     time_limit: Annotated[Optional[float], typer.Option(help="Seconds of search.")] = None,
@@ -200,13 +205,14 @@ def distill_command(
     from symbolic_gn.search.engines import require_engine
     from symbolic_gn.simulate import Given
     from symbolic_gn.training.runs import Run
-    require_engine(engine)
+    own = given(pairs=engine_settings)
+    require_engine(engine, own)
     loaded = Run.load(run)
     trajectories = data_of(loaded, data)
     source = Given(trajectories)
     objective = source.objective(trajectories, loaded.model, seed=seed)
     heard = loaded.model.hear(messages(loaded.model, trajectories), trajectories)
-    search = given(time_limit=time_limit, operators=listed(operators))
+    search = own | given(time_limit=time_limit, operators=listed(operators))
     options = dict(engine=engine, seed=seed, features=source.features(heard), out=run / "search.csv")
     found = loaded.model.read(heard, objective) or distill(heard, objective, **options, **search)
     write_atomic(run / "law.json", found.law.to_json())
@@ -229,8 +235,9 @@ def interruptible():
 def discover_command(
     source: Annotated[str, typer.Argument(help=f"A system's name, a file of trajectories, or {', '.join(SOURCES)}.")],
     model: Annotated[Optional[str], typer.Option(help="Default: the one that suits the source; see `models`.")] = None,
-    engine: _Engine = "operon",
+    engine: _Engine = "auto",
     operators: _Operators = None,
+    engine_settings: _EngineSetting = None,
     loss: Optional[str] = None,
     dim: Optional[int] = None,
     bodies: Optional[int] = None,
@@ -250,7 +257,8 @@ def discover_command(
         raise UserError("--resume needs --out, the folder to go on from")
     what = source_of(source, dim=dim, bodies=bodies, noise=noise, hidden=hidden)
     options: dict[str, Any] = dict(model=model, engine=engine, operators=listed(operators), loss=loss, seed=seed)
-    options |= dict(budget=budget) | given(steps=steps, device=device, pairs=settings)
+    options |= dict(budget=budget, engine_settings=given(pairs=engine_settings))
+    options |= given(steps=steps, device=device, pairs=settings)
     tell = lambda line: print(line, file=sys.stderr)
     with interruptible():
         found = discover(what, **options, out=out, resume=resume, progress=sys.stderr.isatty(), say=tell)

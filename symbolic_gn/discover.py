@@ -243,8 +243,9 @@ def discover(
     source,  # a system's or source's name, a file, trajectories, or a Source such as Noisy("spring", 0.01)
     *,
     model: str | None = None,  # a key of MODELS; None: the one that suits the source
-    engine: str | Callable = "operon",  # one of search.engines.engines(), or a function of that kind
+    engine: str | Callable = "auto",  # one of search.engines.engines(), or a function of that kind
     operators: Sequence[str] | None = None,  # of the search; None: the engine's own
+    engine_settings: Mapping | None = None,  # further settings of the engine, such as dict(restarts=8)
     loss: str | None = None,  # a key of LOSSES; None: the model's own, or mae
     dim: int | None = None,  # of a simulated system
     bodies: int | None = None,  # of a simulated system
@@ -260,7 +261,7 @@ def discover(
     "From trajectories to a law: load, train, analyze, distill, check."
     plan, source, seconds = choose("budget", budget, BUDGETS), source_of(source, dim=dim, bodies=bodies), {}
     config = training_config(model or source.default_model, plan, loss, seed, settings, source.bodies or 4)
-    engine = MODELS[config.model].formula or require_engine(engine)
+    engine = MODELS[config.model].formula or require_engine(engine, engine_settings or ())
     folder = checked_out(out)
     with stage("load", seconds, say):
         data = source.load(plan, seed, folder=folder, resume=resume)
@@ -275,7 +276,8 @@ def discover(
     with stage("distill", seconds, say):
         objective = source.objective(train, run.model, seed=seed)
         heard = run.model.hear(messages(run.model, train, snapshots=plan.snapshots, seed=seed), train)
-        search: dict[str, Any] = dict(plan.search) | ({"operators": tuple(operators)} if operators else {})
+        own = dict(plan.search) | dict(engine_settings or {})
+        search: dict[str, Any] = own | ({"operators": tuple(operators)} if operators else {})
         search |= dict(seed=seed, features=source.features(heard), out=folder and folder / "search.csv")
         found = run.model.read(heard, objective) or distill(heard, objective, engine=engine, **search)
     with stage("check", seconds, say):
@@ -289,9 +291,7 @@ def discover(
         system=source.name, dim=data.dim, bodies=data.bodies, model=config.model, loss=config.loss, seed=seed,
         budget=budget, engine=found.law.provenance.get("engine"), operators=operators and list(operators),
         units=dict(units or {}) or None, noise=source.noise, hidden=source.hidden, steps=config.steps,
-        finished=run.finished,
-    )
-    about |= dict(r2=scores, energies=None, **findings)
+        finished=run.finished, engine_settings=dict(engine_settings or {}), r2=scores, energies=None, **findings)
     summary = about | checks | dict(seconds=seconds, versions=versions(), device=machine())
     discovery = Discovery(summary, run, said, found, sets["mae"], dressed["mae"])
     if folder:

@@ -6,9 +6,10 @@
 __all__ = ['Distillation', 'distill']
 
 # %% ../nbs/04_pysr.ipynb #51148140
+import itertools
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -116,23 +117,68 @@ def _by_components(fronts: list[Front], objective: Objective | None, judge: Mapp
     return (law if objective is None else objective.refit(law)), fronts[0]
 
 
-def _judge(
-    fronts: list[Front], energies: bool, objective: Objective | None, apart: bool, judge: Mapping
-) -> tuple[Law, Front]:
-    "The law from the proposals, and the front that it was taken from."
-    if apart:
-        return _by_components(fronts, objective, judge)
-    front = _slopes(fronts[0]) if energies else fronts[0]
-    if objective is None:
-        return Law.of(select(front, judge["rule"]).sympy, provenance=judge["provenance"]), front
-    return objective.choose(front, **judge)
+_EXACT = 1e-4  # a relative error of accelerations that is rounding
 
-# %% ../nbs/04_pysr.ipynb #29e51918
+
 def _error(law: Law) -> float:
     "Relative error of the accelerations, if the law was judged by trajectories."
     return law.provenance.get("relative_error", math.inf)
 
 
+class _Judged:
+    "The law from the proposals, and the front that it was taken from; the same question is answered once."
+
+    def __init__(self, energies: bool, objective: Objective | None, judge: Mapping):
+        self.energies, self.objective, self.judge, self.known = energies, objective, judge, {}
+        self.started, self.spent = time.monotonic(), 0.0
+
+    def __call__(self, fronts: list[Front], apart: bool) -> tuple[Law, Front]:
+        key = (apart, *(e for f in fronts for e in f.offered["sympy"]))
+        if key not in self.known:
+            self.known[key] = self._answer(fronts, apart)
+        return self.known[key]
+
+    def _answer(self, fronts: list[Front], apart: bool) -> tuple[Law, Front]:
+        if apart:
+            return _by_components(fronts, self.objective, self.judge)
+        front = _slopes(fronts[0]) if self.energies else fronts[0]
+        if self.objective is None:
+            return Law.of(select(front, self.judge["rule"]).sympy, provenance=self.judge["provenance"]), front
+        return self.objective.choose(front, **self.judge)
+
+    def enough(self, front: Front) -> bool:
+        "Whether the law of a front leaves nothing but rounding; not asked when that takes longer than the search."
+        asked = time.monotonic()
+        if self.objective is None or self.spent > 0.5 * (asked - self.started):
+            return False
+        try:
+            error = _error(self([front], False)[0])
+        except UserError:
+            error = math.inf  # nothing can be fitted yet
+        self.spent += time.monotonic() - asked
+        return error <= _EXACT
+
+# %% ../nbs/04_pysr.ipynb #5a4e0002
+def _forms(factors: Sequence[sp.Basic], fronts: Sequence[Front], most: int = 40) -> list[sp.Basic]:
+    "Sums of a formula for each curve behind its factor, the best first."
+    width = max(2, round(most ** (1 / len(fronts))))
+    best = lambda f: [*dict.fromkeys([*f.table["sympy"].iloc[::-1], *f.beam()["sympy"]])][:width]
+    return [sp.Add(*map(sp.Mul, factors, formulas)) for formulas in itertools.product(*map(best, fronts))]
+
+
+def _from_curves(objective: Objective, law: Law, names: Sequence[str], judge: Mapping, options: Mapping) -> tuple:
+    "A law from the curves that the trajectories give, its front and the proposals; nothing where that is no better."
+    sharp = objective.sharpened(names) if _error(law) > _EXACT else None
+    if sharp is None or sharp.loss > 0.5 * _error(law):
+        return ()
+    alone = sharp.factors[0] if len(sharp.factors) == 1 else None
+    best = lambda front: {select(front).sympy, front.table["sympy"].iloc[-1]}
+    done = lambda front: alone is not None and any(objective.fit(alone * e).loss <= _EXACT for e in best(front))
+    fronts = [search(sharp.r[:, None], c, ["r"], **options, enough=done) for c in sharp.curves]
+    other, front = objective.choose(_forms(sharp.factors, fronts), **judge)
+    return (other, front, fronts) if _error(other) < _error(law) else ()
+
+# %% ../nbs/04_pysr.ipynb #29e51918
 def _name_of(engine: str | Callable) -> str:
     "A word for an engine: its name, or that of a function, also of a partial one."
     return engine if isinstance(engine, str) else getattr(getattr(engine, "func", engine), "__name__", "custom")
@@ -142,7 +188,7 @@ def distill(
     messages,  # analyze.Messages: components, displacement, invariants, messages_are
     objective: Objective | None = None,  # what the law must explain; None: go by the messages alone
     *,
-    engine: str | Callable = "operon",  # one of `engines()`, or a function of that kind
+    engine: str | Callable = "auto",  # one of `engines()`, or a function of that kind
     rule: str = "mdl",  # one of search.front.RULES
     seed: int = 0,  # fixes everything
     time_limit: float | None = None,  # seconds for the search
@@ -165,6 +211,7 @@ def distill(
     options = settings | dict(engine=engine, seed=seed) | ({} if out is None else {"out": out})
     central = energies or (objective is None and across < 0.25)  # no reason to doubt it
     ways = [component_wise] if component_wise is not None else [False] if central else [False, True]
+    judged = _Judged(energies, objective, judge)
     found = []
     for apart in ways:
         if found and _error(found[0][0]) < 0.05:
@@ -173,8 +220,12 @@ def distill(
         wanted = _components(messages, rows) if apart else [scalar[rows]]
         limit = None if time_limit is None else time_limit / len(wanted)
         seek = _in_logarithms if wide and not apart else search
-        fronts = [seek(*_table(inputs, rows, y), **options, time_limit=limit) for y in wanted]
-        found.append((*_judge(fronts, energies, objective, apart, judge), fronts, apart))
+        more = dict(time_limit=limit) | ({} if apart or wide else dict(enough=judged.enough))
+        fronts = [seek(*_table(inputs, rows, y), **options, **more) for y in wanted]
+        found.append((*judged(fronts, apart), fronts, apart))
+        if objective is not None and not (apart or energies):
+            finer = _from_curves(objective, found[0][0], list(features), judge, options | dict(time_limit=time_limit))
+            found[0] = (*finer[:2], [*fronts, *finer[2]], apart) if finer else found[0]
     central_is_fine = objective is not None and _error(found[-1][0]) > 0.5 * _error(found[0][0])
     law, front, fronts, apart = found[0 if central_is_fine else -1]
     return Distillation(law, front, fronts, alignment, trimmed, apart, time.monotonic() - started)

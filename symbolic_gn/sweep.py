@@ -25,22 +25,23 @@ from .core.errors import UserError, choose, write_atomic
 
 # %% ../nbs/08_sweep.ipynb #22571a58
 AXES = dict(
-    system=None, model=None, loss=None, engine="operon", dim=None, bodies=None, seed=0, noise=0.0, hidden=None,
+    system=None, model=None, loss=None, engine="auto", dim=None, bodies=None, seed=0, noise=0.0, hidden=None,
     budget="quick",
 )
 
 
 def expand(
-    table: dict,  # one [[grid]] table: a value or a list for each axis, and `settings`
+    table: dict,  # one [[grid]] table: a value or a list for each axis, `settings`, `engine_settings`
 ) -> list[dict]:  # one dict for each cell
     "All combinations of the axes of a table."
     for name in table:
-        choose("axis", name, [*AXES, "settings"])
+        choose("axis", name, [*AXES, "settings", "engine_settings"])
     if "system" not in table:
         raise UserError("grid: system is missing; name one or a list of them")
     listed = {k: v if isinstance(v := table.get(k, default), list) else [v] for k, default in AXES.items()}
     return [
-        {**dict(zip(listed, values)), "settings": dict(table.get("settings", {}))}
+        {**dict(zip(listed, values)), **{k: dict(table[k]) for k in ("engine_settings",) if k in table},
+         "settings": dict(table.get("settings", {}))}
         for values in itertools.product(*listed.values())
     ]
 
@@ -59,7 +60,7 @@ def settle_cell(cell: dict) -> dict:
     if not 0 <= cell["noise"] < 1:
         raise UserError(f"grid: noise is {cell['noise']!r}; it must be a number from 0 to 1")
     source, budget = _source_of_cell(cell, source_of), choose("budget", cell["budget"], BUDGETS)
-    require_engine(cell["engine"])
+    require_engine(cell["engine"], cell.get("engine_settings", ()))
     model, bodies = cell["model"] or source.default_model, source.bodies or 4
     config = training_config(model, budget, cell["loss"], cell["seed"], cell["settings"], bodies)
     whole = dict(settings=dataclasses.asdict(config), budget=dataclasses.asdict(budget))
@@ -154,7 +155,7 @@ def discovery(cell: dict) -> dict:
     from symbolic_gn.discover import discover, source_of
     from symbolic_gn.report import row_of
     torch.set_num_threads(1)
-    options = {k: cell[k] for k in ("model", "loss", "engine", "seed", "budget")}
+    options = {k: cell[k] for k in ("model", "loss", "engine", "seed", "budget", "engine_settings") if k in cell}
     return row_of(discover(_source_of_cell(cell, source_of), **options, **cell["settings"], progress=False).summary)
 
 

@@ -32,8 +32,8 @@ class Budget:
 BUDGETS = {
     b.name: b
     for b in (
-        Budget("tiny", 24, 10, 5, 20, 50, dict(batch=32), watch=False),
-        Budget("quick", 1000, 100, 5, 1000, training=dict(batch=256)),
+        Budget("tiny", 24, 10, 5, 20, 50, dict(batch=32), dict(time_limit=10), watch=False),
+        Budget("quick", 1000, 100, 5, 1000, training=dict(batch=256), search=dict(time_limit=30)),
         Budget("paper", 10_000, 100, 5, 1_000_000, paper=True),
     )
 }
@@ -89,7 +89,7 @@ class Engine(Protocol):
         time_limit: float | None = None,  # seconds
         guesses: Sequence[Any] = (),  # formulas to start from
         out: Path | None = None,  # file of what is finished, to resume from
-    ) -> Any: ...  # a search.front.Front
+    ) -> Any: ...  # a search.front.Front; an engine that works in steps may take `enough`, see search.engines
 
 # %% ../../nbs/core/02_contracts.ipynb #a381b150
 @runtime_checkable
@@ -101,6 +101,7 @@ class Objective(Protocol):
     def refit(self, law: Any) -> Any: ...
     def loss(self, law: Any) -> float: ...
     def choose(self, front: Any, *, rule: str, polish: int, seed: int, provenance: Mapping) -> tuple[Any, Any]: ...
+    def sharpened(self, names: Sequence[str]) -> Any: return None
     def findings(self, law: Any) -> dict: return {}
     def dress(self, data: Any) -> Any: return data
 

@@ -6,7 +6,7 @@
 __all__ = ['Accelerations']
 
 # %% ../../nbs/fit/04_objective.ipynb #547a32b5
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import sympy as sp
@@ -14,6 +14,7 @@ import sympy as sp
 from ..core.contracts import Objective
 from .accelerations import Fitted, acceleration_error, fit_target, refit
 from .refine import refine
+from .sharpen import Sharpened, sharpen
 from .snap import snap
 from ..laws.evidence import evidence
 from ..laws.formula import parse
@@ -39,6 +40,7 @@ class Accelerations(Objective):
 
     def refit(self, law: Law) -> Law: return refit(law, self.evidence)
     def loss(self, law: Law) -> float: return acceleration_error(law, self.evidence)
+    def sharpened(self, names: Sequence[str]) -> Sharpened: return sharpen(self.evidence, names)
 
     def choose(
         self,

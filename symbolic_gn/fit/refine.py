@@ -217,6 +217,16 @@ def _refined(forms: list[sp.Basic], data: Evidence, rule: str, polish: int, floo
     return next(f for f in fits if f.sympy == chosen), judged
 
 # %% ../../nbs/fit/02_refine.ipynb #79aeb5e3
+def _worth_a_fit(
+    front: Front,
+    worse: float = 2.0,  # how many times the loss of the front a formula may have
+) -> list[sp.Basic]:
+    "The front, and beaten formulas that come near: a network's messages are a little wrong, trajectories decide."
+    beam = front.beam(width=4)
+    least = beam["loss"].cummin()
+    return list(beam["sympy"][beam["on_front"] | (beam["loss"] <= worse * least)])
+
+
 def refine(
     front: Front | Iterable[sp.Basic],  # proposals
     trajectories: Any,  # what they must explain: Trajectories, or evidence drawn from them
@@ -230,7 +240,7 @@ def refine(
 ) -> tuple[Law, Front]:  # the law, and the front as the trajectories see it
     "Fit every proposal to the trajectories, repair the best, and select the law."
     data = evidence(trajectories, snapshots, seed)
-    forms = sorted(front.table["sympy"] if isinstance(front, Front) else front, key=complexity)
+    forms = sorted(_worth_a_fit(front) if isinstance(front, Front) else front, key=complexity)
     best, judged = _refined(forms, data, rule, polish, floor)
     if best.loss > 1e-3 and data.slowing is not None and polish:  # something is missing: do bodies feel a drag?
         slowed = replace(data, drag=True)

@@ -8,7 +8,7 @@ __all__ = ['TableResidual', 'FittedConstants', 'fit_form', 'fit_to_table', 'simp
 # %% ../../nbs/laws/05_constants.ipynb #b773f2c9
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import sympy as sp
@@ -147,12 +147,15 @@ def simple_forms(
     return [*short, *dict.fromkeys(special), *(n for n in plain if not n.is_Rational)]
 
 # %% ../../nbs/laws/05_constants.ipynb #66ddb491
+_Name = TypeVar("_Name", bound=Hashable)
+
+
 def round_constants(
-    names: Iterable[Hashable],  # of the constants
+    names: Iterable[_Name],  # of the constants
     doubt: Callable[[Any], float],  # how unsure one is at present; of equal ones the first comes first
     numbers: Callable[[Any], Iterable[Any]],  # what one may be at present, simplest first
     accept: Callable[[Any, Any], bool],  # hold it at a number, if that is allowed, and say whether it was
-) -> dict[Hashable, Any]:  # the numbers of those that were rounded
+) -> dict[_Name, Any]:  # the numbers of those that were rounded
     "From the surest constant to the least sure, the first simple number that is allowed."
     left, held = list(names), {}
     while left:

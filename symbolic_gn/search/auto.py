@@ -218,6 +218,7 @@ def _walk(
     ask: Callable[[int, Circle], list[sp.Basic]],  # what a circle proposes
     until: float,  # on the clock `time.monotonic`
     progress: bool,
+    enough: Callable[[Front], bool],  # whether the one who asks is content
 ) -> str:
     "Go through the circles until nothing is left to find; the reason to stop."
     bar = tqdm(circles, desc="search", disable=not progress, leave=False)
@@ -229,6 +230,8 @@ def _walk(
         state.add(ask(k, circle), circle.engine, until)
         if state.exact():
             return "only rounding is left"
+        if enough(state.front()):
+            return "it is good enough"
         if k >= 2 and state.best() == before and state.at_noise():
             return "what is left looks like noise"
     return "no circle is left"
@@ -246,6 +249,7 @@ def auto(
     time_limit: float | None = None,  # seconds; None: a minute
     guesses: Sequence[str | sp.Basic] = (),  # formulas to start from
     out: str | Path | None = None,  # CSV file of finished circles
+    enough: Callable[[Front], bool] = lambda front: False,  # asked after each circle: will this front do?
     circles: Sequence[Circle] = CIRCLES,
     progress: bool = False,  # show a bar
 ) -> Front:  # with `notes`: circle, stopped, seconds
@@ -267,7 +271,7 @@ def auto(
         return kept[k]
 
     try:
-        why = _walk(state, able, ask, started + limit, progress)
+        why = _walk(state, able, ask, started + limit, progress, enough)
     except KeyboardInterrupt:
         why = "interrupted"
     front = state.front()

@@ -73,7 +73,7 @@ def front_of(
     y: Float[np.ndarray, " row"],  # its target
     names: Sequence[str],  # names of the inputs
     weights: Float[np.ndarray, " row"] | None = None,  # importance of the rows
-    floor: float = 0.0,  # errors below it count as equal
+    floor: float | None = None,  # errors below it count as equal; None: 1e-10 of the target's size
 ) -> Front:
     "Read formulas, write them tidily, measure their mean absolute error, and keep the front."
     inputs = dict(zip(names, X.T))
@@ -82,8 +82,10 @@ def front_of(
     for text in equations:
         for expr in _without_offset(tidy(parse(text, names) if isinstance(text, str) else text, unit)):
             exprs[expr] = None
-    loss = lambda e: max(float(np.average(np.abs(evaluate(e, inputs) - y), weights=weights)), floor)
-    return Front.of(((e, loss(e)) for e in exprs), rows=len(y) if weights is None else int(np.count_nonzero(weights)))
+    floor = 1e-10 * float(np.average(np.abs(y), weights=weights)) if floor is None else floor
+    loss = lambda e: float(np.average(np.abs(evaluate(e, inputs) - y), weights=weights))
+    rows = len(y) if weights is None else int(np.count_nonzero(weights))
+    return Front.of(((e, loss(e)) for e in exprs), rows=rows, floor=floor)
 
 # %% ../../nbs/search/01_engine.ipynb #f01eb869
 def cache_key(

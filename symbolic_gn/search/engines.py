@@ -6,11 +6,13 @@
 __all__ = ['engines', 'search', 'require_engine']
 
 # %% ../../nbs/search/04_engines.ipynb #daf74b67
-from collections.abc import Callable, Sequence
+import inspect
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
 from ..core.contracts import ENGINES
+from ..core.errors import UserError, choose
 from .front import Front
 
 # %% ../../nbs/search/04_engines.ipynb #0c99e8f7
@@ -19,22 +21,36 @@ def engines() -> list[str]:
     return list(ENGINES)
 
 # %% ../../nbs/search/04_engines.ipynb #8a44da8d
+def _settings_of(engine: Callable) -> dict[str, inspect.Parameter]:
+    "What an engine can be told by name."
+    given = inspect.signature(engine).parameters
+    return {n: p for n, p in given.items() if p.kind in (p.KEYWORD_ONLY, p.VAR_KEYWORD)}
+
+
 def search(
     X: np.ndarray,  # inputs, (row, input)
     y: np.ndarray,  # target, (row,)
     names: Sequence[str],  # names of the inputs
-    engine: str | Callable = "operon",  # a name of `engines()`, or any function with the same signature
+    engine: str | Callable = "auto",  # a name of `engines()`, or any function with the same signature
+    *,
+    enough: Callable[[Front], bool] | None = None,  # asked between its steps: will this front do? not by all engines
     **settings,  # weights, units, operators, seed, time_limit, guesses, out, and the engine's own
 ) -> Front:
     "Search formulas for `y` with the engine of that name."
-    return (engine if callable(engine) else ENGINES[engine])(X, y, names, **settings)
+    found = engine if callable(engine) else ENGINES[engine]
+    asks = {"enough": enough} if enough and "enough" in _settings_of(found) else {}
+    return found(X, y, names, **asks, **settings)
 
 # %% ../../nbs/search/04_engines.ipynb #dc6649c1
 def require_engine(
     engine: str | Callable,  # a name of `engines()`, or a function
+    settings: Iterable[str] = (),  # names of what it shall be told
 ) -> str | Callable:  # the same
-    "The engine as it was given; UserError before any work is done when it cannot run here."
+    "The engine as it was given; UserError before any work is done when it cannot run here or knows no such setting."
     found = engine if callable(engine) else ENGINES[engine]
+    known = _settings_of(found)
+    for name in settings if not any(p.kind == p.VAR_KEYWORD for p in known.values()) else ():
+        choose("setting of the engine", name, sorted(known))
     whole = getattr(found, "func", found)  # a partial runs where its function runs
     if check := getattr(whole, "check", None):
         check()

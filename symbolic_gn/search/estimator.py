@@ -61,7 +61,7 @@ def _judged(
     w = np.zeros_like(weights)
     w[held] = weights[held]
     constant = sp.Float(float(np.median(y[weights > 0])))
-    return front_of([*exprs, constant], X, y, names, w, floor=1e-9 * float(np.abs(y).mean()))
+    return front_of([*exprs, constant], X, y, names, w)
 
 # %% ../../nbs/search/05_estimator.ipynb #a7d4bc01
 def _told(

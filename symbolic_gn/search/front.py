@@ -75,8 +75,10 @@ class Front:
         table: pd.DataFrame,  # at least the columns complexity, loss, sympy
         rows: int = 1000,  # number of data points the losses were measured on
         loss_name: str = "mean absolute error",  # what the losses are
+        floor: float = 0.0,  # losses below it count as equal: noise, or the precision of numbers
     ):
-        table = table.sort_values(["complexity", "loss"], kind="stable")
+        table = table.assign(loss=table["loss"].clip(lower=floor)).sort_values(["complexity", "loss"], kind="stable")
+        self.offered = table[["complexity", "loss", "sympy"]]
         best = table["loss"].cummin().shift(fill_value=np.inf)
         table = table[table["loss"] < best].drop_duplicates("complexity").reset_index(drop=True)
         score = _scores(table["complexity"].to_numpy(float), table["loss"].to_numpy(float)) if len(table) else []
@@ -103,6 +105,17 @@ class Front:
     def from_csv(cls, path: str | Path, names: Sequence[str] | None = None, **kwargs) -> "Front":
         "Read a front; PySR's `hall_of_fame.csv` is one, too. Complexities stay as the file has them."
         return cls(_read_front(path, names), **kwargs)
+
+    def beam(
+        self,
+        width: int = 3,  # formulas of each complexity
+    ) -> pd.DataFrame:  # complexity, loss, equation, sympy, place in its complexity, whether it is on the front
+        "The best few formulas of each complexity, those that others have beaten too."
+        table = self.offered.drop_duplicates("sympy")
+        table = table.assign(place=table.groupby("complexity").cumcount() + 1)
+        table = table[table["place"] <= width].reset_index(drop=True)
+        front = set(self.table["sympy"])
+        return table.assign(equation=table["sympy"].map(str), on_front=[e in front for e in table["sympy"]])
 
     def plot(self, rule: str = "best", ax=None):
         "Loss against complexity with the formulas as labels; the row that `rule` selects is filled."

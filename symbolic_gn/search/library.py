@@ -19,9 +19,10 @@ from scipy.optimize import minimize_scalar
 
 from ..core.errors import UserError
 from ..laws.constants import fit_to_table, snap_to_table
-from ..laws.formula import parse
+from ..laws.formula import complexity, parse, symbol
 from .engine import cache_key, checked, checked_guesses, complete, finished, front_of, keep
 from .front import Front
+from .pairs import paired
 from symbolic_gn.search.terms import (
     EASY, Matrix, Terms, Vector, arguments, backward, beam, distinct, functions, libraries, monomials, outside,
     power_text, telling,
@@ -222,6 +223,15 @@ def _quotient(rows: _Rows, P: Terms, others: Terms, lead: Terms, s: list, c: Vec
 
 # %% ../../nbs/search/07_library.ipynb #68a4a33d
 _WAVES, _STEPS, _POWERS = np.linspace(0.1, 20, 200), np.geomspace(0.003, 60, 60), np.linspace(-4.05, 6, 101)
+
+
+
+def _shifts(u: Vector) -> Vector:
+    "Shifts of an argument to zeros within its range and a little outside."
+    inner = -np.quantile(u, np.linspace(0.02, 0.98, 97))
+    return np.sort(np.concatenate([inner, np.geomspace(0.003, 5, 40) * np.std(u) - u.min()]))
+
+
 _KERNELS = {  # how it is written: (operator, function of u and w, values of w to try, whether a term or a factor)
     "sin({w}*({u}))": ("sin", lambda u, w: np.sin(w * u), lambda u: _WAVES / np.std(u), "tf"),
     "cos({w}*({u}))": ("cos", lambda u, w: np.cos(w * u), lambda u: _WAVES / np.std(u), "f"),
@@ -234,6 +244,7 @@ _KERNELS = {  # how it is written: (operator, function of u and w, values of w t
     "1/(({u})**2+{w})": ("/", lambda u, w: 1 / (u**2 + w), lambda u: _STEPS * np.mean(u**2), "t"),
     "sqrt(({u})**2+{w})": ("sqrt", lambda u, w: np.sqrt(u**2 + w), lambda u: _STEPS * np.mean(u**2), "tf"),
     "sqrt({u}+{w})": ("sqrt", lambda u, w: np.sqrt(u + w), lambda u: _STEPS * np.std(u) - u.min(), "tf"),
+    "({u}+{w})": ("+", lambda u, w: u + w, lambda u: _shifts(u), "f"),
     "({u})**({w})": ("^", lambda u, w: np.abs(u) ** w, lambda u: _POWERS[: 101 * (u.min() > 0)], "t"),
 }
 
@@ -323,6 +334,13 @@ def _best(proposals: Sequence[Proposal], most: int) -> list[Proposal]:
     return list(dict.fromkeys([*mixed, *sorted(front, key=worth)]))[:most]
 
 
+def _two_parts(rows: _Rows, operators: Sequence[str]) -> Iterator[Proposal]:
+    "Sums of two functions of the only input."
+    for expr in paired(rows.X[: rows.taught, 0], rows.y[: rows.taught], rows.names[0], operators):
+        f = sp.lambdify(symbol(rows.names[0]), expr, modules="numpy")
+        yield rows.proposal(np.broadcast_to(f(rows.X[:, 0]), rows.y.shape), complexity(expr), str(expr))
+
+
 def _stages(rows: _Rows, operators: Sequence[str]) -> Iterator[Iterator[Proposal]]:
     "All searches, from cheap to dear."
     yield _products(rows, operators)
@@ -336,6 +354,7 @@ def _stages(rows: _Rows, operators: Sequence[str]) -> Iterator[Iterator[Proposal
     for answer in others:
         yield _linear(rows, mono[:300], answer, widths=(30, 20, 15, 10))
     yield _rational(rows, operators) if "/" in operators else iter(())
+    yield _two_parts(rows, operators) if len(rows.names) == 1 else iter(())
     middle = distinct(mono + next(shelves))
     yield _linear(rows, middle[:1500], pairs=800)
     found = _scan(rows, operators)
