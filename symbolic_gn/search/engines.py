@@ -6,12 +6,16 @@
 __all__ = ['engines', 'search', 'require_engine']
 
 # %% ../../nbs/search/04_engines.ipynb #daf74b67
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from ..core.contracts import ENGINES
+from ..laws.units import check_unit_texts
+from .engine import checked
 from .front import Front
+from .mending import Table, rank_by_units
+from .templates import fill_template
 
 # %% ../../nbs/search/04_engines.ipynb #0c99e8f7
 def engines() -> list[str]:
@@ -24,10 +28,25 @@ def search(
     y: np.ndarray,  # target, (row,)
     names: Sequence[str],  # names of the inputs
     engine: str | Callable = "operon",  # a name of `engines()`, or any function with the same signature
-    **settings,  # weights, units, operators, seed, time_limit, guesses, out, and the engine's own
+    *,
+    units: Mapping[str, str] | None = None,  # of the inputs, and under "target" of y, such as {"r": "m", "target": "N"}
+    template: str | None = None,  # a form with holes for the engine to fill, such as "m_i*m_j*f(r)"
+    **settings,  # weights, operators, seed, time_limit, guesses, out, and the engine's own
 ) -> Front:
     "Search formulas for `y` with the engine of that name."
-    return (engine if callable(engine) else ENGINES[engine])(X, y, names, **settings)
+    seek = engine if callable(engine) else ENGINES[engine]
+    if units is not None:
+        check_unit_texts(units, names)
+    if template is not None:
+        front = fill_template(template, X, y, names, seek, **settings)
+    else:
+        front = seek(X, y, names, **settings, **({} if units is None else {"units": units}))
+    if units is None:
+        return front
+    if template is not None:
+        return rank_by_units(front, units)  # relatives might not have the form
+    X, y, names, w = checked(X, y, names, settings.get("weights"))
+    return rank_by_units(front, units, Table(dict(zip(names, X.T)), y, w))
 
 # %% ../../nbs/search/04_engines.ipynb #dc6649c1
 def require_engine(
