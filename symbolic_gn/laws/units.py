@@ -153,10 +153,10 @@ def _unit_of_product(e: sp.Basic, demands: _Demands) -> sp.Expr:
 def _unit_of_power(e: sp.Basic, demands: _Demands) -> sp.Expr:
     "A power with a number above; with anything else above, both are pure numbers."
     base, n = e.args
-    if n.is_number:
+    if n.is_real and n.is_number:
         return demands.of(base) ** sp.Rational(Fraction(float(n)).limit_denominator(10_000))
     if base.is_number:  # 2**x is exp(0.69 x)
-        return demands.bare(sp.Float(sp.log(base)) * n if base > 0 else n, "the power of")
+        return demands.bare(sp.log(base).evalf() * n if base.is_positive else n, "the power of")
     demands.bare(base, "a power that varies of")
     return demands.bare(n, "the power of")
 

@@ -114,7 +114,8 @@ def _instead(
         found = _relatives(expr, units, data.inputs, data.y, data.weights)
         return [(e, max(missed, floor)) for e, missed in found]
     found = mended(expr, units)
-    return [] if found is None else [(found.with_numbers(found.start), loss)]
+    written = expr if found is None else found.with_numbers(found.start)
+    return [(written, loss)] if check_units(written, units) else []
 
 
 def rank_by_units(
