@@ -11,7 +11,8 @@ from nbclient import NotebookClient
 NOTEBOOKS = Path(__file__).parent.parent / "nbs"
 QUICK = [  # seconds each: settings' tables, error messages, counts, signatures
     "core/00_errors", "core/01_registry", "core/02_contracts", "core/03_graph", "laws/00_formula", "laws/01_law",
-    "laws/02_evidence", "laws/05_constants", "search/00_front", "search/01_engine", "search/04_engines",
+    "laws/02_evidence", "laws/05_constants", "laws/06_units", "search/00_front", "search/01_engine",
+    "search/03b_mending", "search/04_engines",
     "fit/00_linear", "training/00_config", "01_models",
 ]
 NUMBER = re.compile(r"[-+]?(?:\d+\.\d*|\.\d+|\d+)(?:e[-+]?\d+)?", re.I)

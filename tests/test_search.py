@@ -367,7 +367,9 @@ def test_our_arguments_exist_in_the_installed_pysr():
     for arguments in (pysr_arguments(), pysr_arguments(**more)):
         assert set(arguments) <= known["__init__"], set(arguments) - known["__init__"]
     passed = set(re.findall(r"(\w+)=", pysr_module._CHILD.split(".fit(")[1]))
-    assert {"variable_names", "weights", "X_units"} == passed and passed <= known["fit"]
+    units = pysr_module._units_for_julia({"r": "cm", "target": "N"}, NAMES)
+    assert units == {"X_units": ["m", "", "", "", ""], "y_units": "kg*m*s^-2"}
+    assert {"variable_names", "weights"} == passed and passed | set(units) <= known["fit"]
     assert pysr_arguments(operators=("+", "exp"))["complexity_of_operators"] == {"exp": 3}
     assert pysr_arguments(seed=4)["deterministic"] and pysr_arguments(options={"maxdepth": 5})["maxdepth"] == 5
 
@@ -377,7 +379,7 @@ FAKE = """
     class PySRRegressor:
         def __init__(self, **arguments):
             self.a = arguments
-        def fit(self, X, y, variable_names, weights, X_units):
+        def fit(self, X, y, variable_names, weights, X_units=None):
             if os.environ.get("FAKE") == "fail":
                 raise RuntimeError("Julia said no")
             if os.environ.get("FAKE_TOLD"):

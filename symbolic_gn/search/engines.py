@@ -7,13 +7,17 @@ __all__ = ['engines', 'search', 'require_engine']
 
 # %% ../../nbs/search/04_engines.ipynb #daf74b67
 import inspect
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
 from ..core.contracts import ENGINES
-from ..core.errors import UserError, choose
+from ..core.errors import choose
+from ..laws.units import check_unit_texts
+from .engine import checked
 from .front import Front
+from .mending import Table, rank_by_units
+from .templates import fill_template
 
 # %% ../../nbs/search/04_engines.ipynb #0c99e8f7
 def engines() -> list[str]:
@@ -33,13 +37,26 @@ def search(
     names: Sequence[str],  # names of the inputs
     engine: str | Callable = "auto",  # a name of `engines()`, or any function with the same signature
     *,
+    units: Mapping[str, str] | None = None,  # of the inputs, and under "target" of y, such as {"r": "m", "target": "N"}
+    template: str | None = None,  # a form with holes for the engine to fill, such as "m_i*m_j*f(r)"
     enough: Callable[[Front], bool] | None = None,  # asked between its steps: will this front do? not by all engines
-    **settings,  # weights, units, operators, seed, time_limit, guesses, out, and the engine's own
+    **settings,  # weights, operators, seed, time_limit, guesses, out, and the engine's own
 ) -> Front:
     "Search formulas for `y` with the engine of that name."
-    found = engine if callable(engine) else ENGINES[engine]
-    asks = {"enough": enough} if enough and "enough" in _settings_of(found) else {}
-    return found(X, y, names, **asks, **settings)
+    seek = engine if callable(engine) else ENGINES[engine]
+    if units is not None:
+        check_unit_texts(units, names)
+    if template is not None:
+        front = fill_template(template, X, y, names, seek, **settings)
+    else:
+        asks = {"enough": enough} if enough and "enough" in _settings_of(seek) else {}
+        front = seek(X, y, names, **settings, **asks, **({} if units is None else {"units": units}))
+    if units is None:
+        return front
+    if template is not None:
+        return rank_by_units(front, units)  # relatives might not have the form
+    X, y, names, w = checked(X, y, names, settings.get("weights"))
+    return rank_by_units(front, units, Table(dict(zip(names, X.T)), y, w))
 
 # %% ../../nbs/search/04_engines.ipynb #dc6649c1
 def require_engine(

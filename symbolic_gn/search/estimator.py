@@ -20,6 +20,7 @@ from ..laws.formula import FUNCTIONS, evaluate, parse, typeset
 from .engine import front_of
 from .engines import require_engine, search
 from .front import RULES, Front, select
+from .mending import rank_by_units
 
 # %% ../../nbs/search/05_estimator.ipynb #69e7be86
 def _readable(name: str) -> bool:
@@ -85,6 +86,18 @@ def _seed(random_state) -> int:
     whole = isinstance(random_state, (int, np.integer))
     return int(random_state if whole else check_random_state(random_state).randint(2**31))
 
+# %% ../../nbs/search/05_estimator.ipynb #a9000002
+def _units(
+    given,  # dict of column: unit, and of "target"; None: none
+    columns: Sequence[str],  # as the user calls them
+    names: Sequence[str],  # as formulas call them
+) -> dict | None:  # name: unit
+    "The units by the names of formulas."
+    if not isinstance(given, Mapping):
+        return given
+    called = dict(zip(columns, names))
+    return {called.get(n, n): unit for n, unit in given.items()}
+
 # %% ../../nbs/search/05_estimator.ipynb #717ac149
 class SymbolicRegressor(RegressorMixin, BaseEstimator):
     "Regression by a formula that an engine finds."
@@ -97,6 +110,8 @@ class SymbolicRegressor(RegressorMixin, BaseEstimator):
         rule: Any = "best",  # which row of the front is the law, one of `RULES`
         validation: Any = 0.2,  # share of the rows on which the front is measured
         time_limit: Any = None,  # seconds
+        units: Any = None,  # of the columns, and under "target" of y, such as {"r": "m", "target": "N"}
+        template: Any = None,  # a form with holes, such as "m_i*m_j*f(r)"
         random_state=0,  # seed of the search and of the choice of rows
         settings=None,  # dict of further settings of the engine
     ):
@@ -105,6 +120,8 @@ class SymbolicRegressor(RegressorMixin, BaseEstimator):
         self.rule = rule
         self.validation = validation
         self.time_limit = time_limit
+        self.units = units
+        self.template = template
         self.random_state = random_state
         self.settings = settings
 
@@ -115,12 +132,17 @@ class SymbolicRegressor(RegressorMixin, BaseEstimator):
         settings = _told(self.engine, self.rule, self.validation, self.settings)
         operators = {} if self.operators is None else {"operators": self.operators}
         seed = _seed(self.random_state)
-        self.names_ = _names(list(getattr(self, "feature_names_in_", [""] * X.shape[1])))
+        columns = list(getattr(self, "feature_names_in_", [""] * X.shape[1]))
+        self.names_ = _names(columns)
+        units = _units(self.units, columns, self.names_)
         kept, held = _parted(np.flatnonzero(weights), self.validation, seed)
         w = None if sample_weight is None else weights[kept]
-        common = dict(weights=w, seed=seed, time_limit=self.time_limit, **operators)
+        known = dict(units=units, template=self.template)
+        common = dict(weights=w, seed=seed, time_limit=self.time_limit, **known, **operators)
         found = search(X[kept], y[kept], self.names_, engine=self.engine, **{**common, **settings})
-        self.front_ = _judged(found.table["sympy"], X, np.asarray(y, float), self.names_, weights, held)
+        judged = _judged(found.table["sympy"], X, np.asarray(y, float), self.names_, weights, held)
+        judged.notes = found.notes
+        self.front_ = judged if units is None else rank_by_units(judged, units)
         self.equation_ = select(self.front_, self.rule).sympy
         return self
 

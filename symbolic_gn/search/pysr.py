@@ -22,6 +22,7 @@ import numpy as np
 import sympy as sp
 
 from ..core.errors import UserError
+from ..laws.units import TARGET, check_unit_texts, si_units
 from .engine import OPERATORS, cache_key, checked, checked_guesses, finished, front_of, keep
 from .front import Front
 
@@ -110,7 +111,7 @@ job = json.load(open("job.json"))
 arrays = np.load("arrays.npz")
 weights = arrays["weights"] if "weights" in arrays else None
 search = PySRRegressor(**job["arguments"])
-search.fit(arrays["X"], arrays["y"], variable_names=job["names"], weights=weights, X_units=job["units"])
+search.fit(arrays["X"], arrays["y"], variable_names=job["names"], weights=weights, **job["units"])
 """
 
 
@@ -147,6 +148,18 @@ def _in_child(
             raise UserError(f"engine 'pysr' ended without a result: {said[0][:200]}")
         return [str(e) for e in Front.from_csv(halls[0], job["names"]).table["sympy"]]
 
+# %% ../../nbs/search/03_pysr.ipynb #aa000002
+def _units_for_julia(
+    units: Mapping[str, str] | None,  # of the inputs; `target` is that of y
+    names: Sequence[str],  # names of the inputs
+) -> dict[str, Any]:  # arguments of PySRRegressor.fit
+    "Units as PySR takes them."
+    if not units:
+        return {}
+    check_unit_texts(units, names)
+    target = {"y_units": si_units(units[TARGET])} if TARGET in units else {}
+    return {"X_units": [si_units(units.get(n, "")) for n in names], **target}
+
 # %% ../../nbs/search/03_pysr.ipynb #6d71f776
 def _check() -> None:
     "UserError where PySR cannot run."
@@ -161,7 +174,7 @@ def pysr(
     names: Sequence[str],  # names of the inputs
     *,
     weights: np.ndarray | None = None,  # importance of the rows
-    units: Mapping[str, str] | None = None,  # unit of each input, such as {"r": "m"}
+    units: Mapping[str, str] | None = None,  # of the inputs, and of y, such as {"r": "m", "target": "N"}
     operators: Sequence[str] = OPERATORS,  # binary and unary together
     seed: int = 0,  # with threads=1 the same seed gives the same front
     time_limit: float | None = None,  # seconds of search, the start of Julia not counted
@@ -176,7 +189,7 @@ def pysr(
     _check()
     spoken = _speakable(guesses, operators)
     arguments = pysr_arguments(seed=seed, time_limit=time_limit, operators=operators, guesses=spoken, **settings)
-    job = dict(arguments=arguments, names=names, units=[units.get(n, "") for n in names] if units else None)
+    job = dict(arguments=arguments, names=names, units=_units_for_julia(units, names))
     key = cache_key(X, y, job, *([] if w is None else [w]))
     if not (found := finished(out, key)):
         arrays = dict(X=X, y=y) | ({} if w is None else {"weights": w})
