@@ -69,7 +69,9 @@ class Residual:
 
     def column(self, strength: np.ndarray) -> np.ndarray:
         "Weighted accelerations from a strength on each edge, as one column."
-        return np.nan_to_num(self.data.predict(strength, self.target).ravel(), nan=1e3, posinf=1e3, neginf=-1e3)
+        with np.errstate(all="ignore"):
+            predicted = self.data.predict(strength, self.target).ravel()
+        return np.nan_to_num(predicted, nan=1e3, posinf=1e3, neginf=-1e3).clip(-1e30, 1e30)
 
     def residual(self, theta: np.ndarray) -> np.ndarray: return self.both(theta)[0] - self.data.weighted.ravel()
     def jacobian(self, theta: np.ndarray) -> np.ndarray: return self.both(theta)[1]

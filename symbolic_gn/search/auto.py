@@ -221,6 +221,8 @@ def _walk(
     enough: Callable[[Front], bool],  # whether the one who asks is content
 ) -> str:
     "Go through the circles until nothing is left to find; the reason to stop."
+    if state.exact():
+        return "only rounding is left"
     bar = tqdm(circles, desc="search", disable=not progress, leave=False)
     for k, circle in enumerate(bar):
         if time.monotonic() >= until:
