@@ -89,13 +89,14 @@ def operon(
     restarts: int = 4,  # independent runs
     evaluations: int = 25_000,  # formulas tried in each run
     max_length: int = 20,  # longest tree
+    population: int = 300,  # formulas that compete
     threads: int = 1,  # more are faster, but not reproducible
 ) -> Front:
     "Search with Operon: several short seeded runs, merged into one front."
     X, y, names, w = checked(X, y, names, weights)
     guesses = checked_guesses(guesses, names)
     _check()
-    settings = dict(population_size=300, optimizer_iterations=3, max_evaluations=evaluations, max_length=max_length)
+    settings = dict(population_size=population, optimizer_iterations=3, max_evaluations=evaluations, max_length=max_length)
     key = cache_key(X, y, names, list(operators), settings, seed, *([] if w is None else [w]))
     found = finished(out, key)
     rng = np.random.default_rng(seed)
