@@ -54,6 +54,7 @@ def register_primitive(
 
 # %% ../../nbs/eql/00_network.ipynb #f7ae26df
 _FLOOR = 1e-4  # denominators, logarithms and roots are safe above it
+_LARGE = 50  # powers are safe below exp(50)
 _WAVE, _SLOPE = 4, 20  # sin(4 pi g), sigmoid(20 g): as in the released code
 
 register_primitive("constant", lambda: 1.0, lambda: sp.Integer(1), arity=0)
@@ -67,8 +68,15 @@ register_primitive(
     "division", lambda a, b: torch.where(b > _FLOOR, a / b.clamp(min=_FLOOR), 0.0), lambda a, b: a / b, arity=2,
     inside=lambda a, b: b - _FLOOR
 )
+register_primitive("cos", lambda g: torch.cos(_WAVE * math.pi * g), lambda g: sp.cos(_WAVE * sp.pi * g), cost=2)
+register_primitive("tanh", torch.tanh, sp.tanh, cost=2)
+register_primitive("abs", torch.abs, sp.Abs)
 register_primitive("log", lambda g: torch.log(g.clamp(min=_FLOOR)), sp.log, inside=lambda g: g - _FLOOR, cost=2)
 register_primitive("sqrt", lambda g: torch.sqrt(g.clamp(min=_FLOOR)), sp.sqrt, inside=lambda g: g - _FLOOR, cost=2)
+register_primitive(
+    "power", lambda a, b: (b * a.clamp(min=_FLOOR).log()).clamp(max=_LARGE).exp(), lambda a, b: a**b, arity=2,
+    inside=lambda a, b: torch.minimum(a - _FLOOR, _LARGE - b * a.clamp(min=_FLOOR).log()), cost=2
+)
 
 # operations of one layer, as in the paper
 DEFAULT_PRIMITIVES = {"constant": 2, "identity": 4, "square": 4, "sin": 2, "exp": 2, "sigmoid": 2, "product": 2}
