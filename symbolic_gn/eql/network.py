@@ -35,6 +35,7 @@ class Primitive:
     sympy: Callable  # of expressions
     inside: Callable | None = None  # of the same tensors: >= 0 where the two agree; None: everywhere
     cost: int = 1  # complexity
+    settled: int = 0  # how many of the last arguments are best begun as constants, such as an exponent
 
 
 PRIMITIVES: dict[str, Primitive] = {}
@@ -47,9 +48,10 @@ def register_primitive(
     arity: int = 1,  # number of arguments
     inside: Callable | None = None,  # >= 0 on the safe domain
     cost: int = 1,
+    settled: int = 0,  # how many of the last arguments are best begun as constants
 ) -> Primitive:
     "Add a primitive of your own to `PRIMITIVES`."
-    PRIMITIVES[name] = Primitive(name, arity, torch, sympy, inside, cost)
+    PRIMITIVES[name] = Primitive(name, arity, torch, sympy, inside, cost, settled)
     return PRIMITIVES[name]
 
 # %% ../../nbs/eql/00_network.ipynb #f7ae26df
@@ -75,7 +77,7 @@ register_primitive("log", lambda g: torch.log(g.clamp(min=_FLOOR)), sp.log, insi
 register_primitive("sqrt", lambda g: torch.sqrt(g.clamp(min=_FLOOR)), sp.sqrt, inside=lambda g: g - _FLOOR, cost=2)
 register_primitive(
     "power", lambda a, b: (b * a.clamp(min=_FLOOR).log()).clamp(max=_LARGE).exp(), lambda a, b: a**b, arity=2,
-    inside=lambda a, b: torch.minimum(a - _FLOOR, _LARGE - b * a.clamp(min=_FLOOR).log()), cost=2
+    inside=lambda a, b: torch.minimum(a - _FLOOR, _LARGE - b * a.clamp(min=_FLOOR).log()), cost=2, settled=1
 )
 
 # operations of one layer, as in the paper

@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['typical_size', 'typical_middle', 'Table', 'typical_table', 'read_state', 'draw_arguments', 'safe_values',
-           'unit_places', 'closed_places', 'Part', 'Sprout', 'plant', 'unplanted', 'sprouts', 'sow']
+           'unit_places', 'closed_places', 'Part', 'Sprout', 'plant', 'free_arguments', 'unplanted', 'sprouts', 'sow']
 
 # %% ../../nbs/eql/03a_sowing.ipynb #5a0e0005
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import sympy as sp
@@ -100,14 +101,15 @@ def read_state(
 # %% ../../nbs/eql/03a_sowing.ipynb #bb20e6a2
 def draw_arguments(
     inputs: int,  # the last is always 1
-    arity: int,
+    kind: Primitive,
     tries: int,
     generator: torch.Generator,
 ) -> Float[Tensor, "try input arity"]:
     "Weights of arguments, more small ones than large ones."
-    u = lambda n: torch.rand(tries, n, arity, generator=generator, dtype=torch.float64)
+    u = lambda n: torch.rand(tries, n, kind.arity, generator=generator, dtype=torch.float64)
     size = 2 * u(inputs) ** 2 * torch.where(u(inputs) < 0.3, -1.0, 1.0)
     number = torch.bucketize(u(1), torch.tensor([0.15, 0.75], dtype=torch.float64))
+    number[:, :, kind.arity - kind.settled :] = 0
     some = u(inputs - 1).argsort(1).argsort(1) < number
     return size * torch.cat([some, (u(1) < 0.5) | (number == 0)], 1)
 
@@ -158,21 +160,32 @@ class Sprout:
     gain: float  # by how much it lowers the sum of squares
 
 
+def _let(layer: EQLLayer, rows: Any, columns: Any, weight: Tensor) -> None:
+    "Set some weights, and open those that are not zero."
+    layer.weight.data[0][rows, columns], layer.mask[0][rows, columns] = weight.to(layer.weight), (weight != 0).to(layer.mask)
+
+
 def plant(net: EQL, sprout: Sprout) -> bool:
     "Let units that are closed do what a sprout says; False where there is no room."
     *below, top = net.hidden
     columns, output = closed_places(top, sprout.kind)[0]
     for j, (column, part) in enumerate(zip(columns, sprout.parts)):
-        top.mask[0, -net.inputs :, column], top.weight.data[0, -net.inputs :, column] = 1.0, sprout.weight[:, j]
+        _let(top, slice(-net.inputs, None), column, sprout.weight[:, j])
         if part is None:
             continue
         if not (room := closed_places(below[-1], part.kind)):
             return False
         inner, out = room[0]
-        below[-1].mask[0][:, inner], below[-1].weight.data[0][:, inner] = 1.0, part.weight
-        top.mask[0, out, column], top.weight.data[0, out, column] = 1.0, part.factor
-    net.read_out.mask[0, output], net.read_out.weight.data[0, output] = 1.0, sprout.coefficient
+        _let(below[-1], slice(None), inner, part.weight)
+        _let(top, out, column, torch.tensor(part.factor))
+    _let(net.read_out, output, 0, torch.tensor(sprout.coefficient))
     return True
+
+
+def free_arguments(net: EQL) -> None:
+    "Let the arguments of all open units have all inputs."
+    for layer in net.hidden:
+        layer.mask[0, -net.inputs :] = layer.mask[0].any(0).to(layer.mask.dtype)
 
 
 def unplanted(
@@ -200,7 +213,7 @@ def _draw_parts(
     "Operations of the layer below the last; none where there is none."
     parts, values = [], [x[:, :0]]
     for kind in [p for p, _ in net.hidden[0].operations if p.arity and len(net.hidden) > 1]:
-        weight = draw_arguments(net.inputs, kind.arity, tries, generator)
+        weight = draw_arguments(net.inputs, kind, tries, generator)
         v = safe_values(kind, [x @ weight[:, :, j].T for j in range(kind.arity)])
         size = v.abs().median(0).values
         good = (size > 1e-6).nonzero()[:, 0]
@@ -249,7 +262,8 @@ def sprouts(
     for kind in [k for k, _ in p.net.hidden[-1].operations if k.arity and closed_places(p.net.hidden[-1], k)]:
         n = tries * (2 * kind.arity**2 if parts else 1)
         u = lambda: torch.rand(n, kind.arity, generator=generator, dtype=torch.float64)
-        weight, whole = draw_arguments(p.net.inputs, kind.arity, n, generator), u() < (0.7 if parts else 0.0)
+        weight, whole = draw_arguments(p.net.inputs, kind, n, generator), u() < (0.7 if parts else 0.0)
+        whole[:, kind.arity - kind.settled :] = False
         part, factor = (u() * len(parts)).long(), torch.where(whole, 2 * u() ** 2 * torch.where(u() < 0.4, -1, 1), 0.0)
         constant = weight * (u() < 0.4)[:, None]
         constant[:, :-1] = 0.0
@@ -281,10 +295,14 @@ def sow(
                 break
             if plant(p.net, sprout):
                 fit_problem(p, steps)
+                if p.loss > exact:
+                    free_arguments(p.net)
+                    fit_problem(p, steps)
                 tried.append((max(p.loss, exact), len(tried), (p.theta, p.keep, p.loss, p.known)))
             p.put(*start[:2])
         if not tried:
             break
         p.loss, p.known = (best := min(tried, key=lambda t: t[:2])[2])[2:]
         p.put(*best[:2])
+    fit_problem(p, 30)  # only what is exact gets far below `exact` now
     return p
