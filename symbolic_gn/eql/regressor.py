@@ -77,8 +77,8 @@ def sown(table: Table, *, primitives: Mapping, layers: int, seed: int, deadline:
     generator, made = torch.Generator().manual_seed(seed), []
     for depth in range(1, min(layers, 2) + 1):
         left = deadline - time.monotonic()
-        p = table.problem(unplanted(table.x.shape[1], depth, primitives), deadline - left / 3)
-        made.insert(0, sow(p, generator))
+        p = table.problem(unplanted(table.x.shape[1], depth, primitives), deadline - 0.7 * left)
+        made.insert(0, sow(p, generator, most=3 * depth))
         if p.loss <= 1e-3 * EXACT:
             break
     for p in made:
@@ -156,10 +156,11 @@ def find_formulas(
     penalty: float = 3e-3,  # of the roots of the weights
     tries: int = 4,  # trials that are operated, until one is exact
     rows: int = 1500,  # most that are looked at
+    few: int = 400,  # most by which networks grow
     time_limit: float | None = None,  # seconds
 ) -> list[sp.Expr]:
     "Sow or train, fit, cut, read, and fit constants, until a formula is exact."
-    deadline = math.inf if time_limit is None else time.monotonic() + time_limit
+    deadline = math.inf if time_limit is None else time.monotonic() + 0.85 * time_limit  # the rest is for reading
     table = typical_table(X, y, names, weights, rows, seed)
     if np.ptp(table.target) == 0 or not table.weight.any():
         return [sp.Float(float(table.target[0]))]
@@ -169,8 +170,8 @@ def find_formulas(
     found: list[sp.Expr] = []
     for k, grow in enumerate(WAYS):
         now = time.monotonic()
-        until = deadline if k == len(WAYS) - 1 else now + (deadline - now) / 2
-        grown = grow(table, seed=seed + 7919 * k, tries=tries, deadline=until, **how)
+        until = deadline if k == len(WAYS) - 1 else now + 0.7 * (deadline - now)
+        grown = grow(table.head(few), seed=seed + 7919 * k, tries=tries, deadline=until, **how)
         front = front_of([*found, *(e for e, _ in read_formulas(table, grown))])
         better = [e for e in front.table["sympy"][::-1] if e not in found]
         better = better[: 1 if time.monotonic() > deadline else None]
@@ -218,7 +219,7 @@ def eql(
     "Search with equation-learner networks: sow or train, fit, cut, and read all networks on the way down."
     X, y, names, w = checked(X, y, names, weights)
     guesses = checked_guesses(guesses, names)
-    check_whole(**{k: settings[k] for k in ("trials", "layers", "steps", "tries", "rows") if k in settings})
+    check_whole(**{k: settings[k] for k in ("trials", "layers", "steps", "tries", "rows", "few") if k in settings})
     settings = {"primitives": operator_units(operators)} | settings
     key = cache_key(X, y, names, settings, time_limit, seed, *([] if w is None else [w]))
     if not (kept := finished(out, key)):

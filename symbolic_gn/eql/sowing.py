@@ -9,7 +9,7 @@ __all__ = ['typical_size', 'typical_middle', 'Table', 'typical_table', 'read_sta
 # %% ../../nbs/eql/03a_sowing.ipynb #5a0e0005
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -61,6 +61,10 @@ class Table:
 
     @property
     def bent(self) -> bool: return float(self.y.abs().max()) > 30  # a long tail: compare asinh
+
+    def head(self, rows: int) -> "Table":
+        "The first rows, for work that repeats itself often."
+        return replace(self, x=self.x[:rows], y=self.y[:rows], weight=self.weight[:rows])
 
     def problem(self, net: EQL, deadline: float = math.inf) -> Problem:
         return Problem(net, self.x, self.y, bent=self.bent, weight=self.weight, deadline=deadline)
@@ -285,6 +289,7 @@ def sow(
     exact: float = 1e-6,
     most: int = 6,  # operations that are planted
     steps: int = 10,  # of least squares, for each that is tried
+    enough: float = 0.97,  # to what share an operation must lower the error
 ) -> Problem:  # the same, fitted
     "Plant one operation after the other, always the one that fits best, until nothing is left to explain."
     fit_problem(p, 20)
@@ -300,9 +305,10 @@ def sow(
                     fit_problem(p, steps)
                 tried.append((max(p.loss, exact), len(tried), (p.theta, p.keep, p.loss, p.known)))
             p.put(*start[:2])
-        if not tried:
+        loss, _, best = min(tried, key=lambda t: t[:2], default=(math.inf, 0, start))
+        if loss > enough * start[2]:
             break
-        p.loss, p.known = (best := min(tried, key=lambda t: t[:2])[2])[2:]
         p.put(*best[:2])
+        p.loss, p.known = best[2:]
     fit_problem(p, 30)  # only what is exact gets far below `exact` now
     return p

@@ -337,8 +337,9 @@ def solve_problems(
     **settings,  # of `operate`
 ) -> list[tuple[Problem, list[SurgeryState]]]:  # with the way of each, the best first
     "Fit all trials, operate the best until one is exact, and leave each at its chosen state."
-    for p in problems:
-        fit_problem(p, 40)
+    for k, p in enumerate(problems):
+        if not p.late or k == 0:
+            fit_problem(p, 40)
     done = []
     for p in sorted(problems, key=lambda p: p.loss)[:tries]:
         way = operate(p, exact=exact, **settings)
