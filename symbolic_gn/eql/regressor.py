@@ -26,7 +26,7 @@ from .sowing import Table, read_state, sow, typical_size, typical_table, unplant
 from .surgery import FAITHFUL_FORMULA, Problem, SurgeryState, operate, readable_states, solve_problems
 from .training import Stage, train_trials
 from ..laws.constants import fit_to_table, snap_to_table
-from ..laws.formula import evaluate, parse, tidy
+from ..laws.formula import evaluate, parse, symbol, tidy
 from ..search.engine import cache_key, checked, checked_guesses, finished, keep
 from ..search.front import Front
 
@@ -139,7 +139,7 @@ def formula_front(
     return Front.of(((e, loss(e)) for e in sorted(short, key=sp.default_sort_key)), rows=len(y))
 
 # %% ../../nbs/eql/04_regressor.ipynb #4ff01dc3
-WAYS: tuple[Callable[..., Grown], ...] = (sown, trained, sown)  # one after the other, other seeds each
+WAYS: tuple[Callable[..., Grown], ...] = (sown, sown, trained, sown)  # one after the other, other seeds each
 
 
 def find_formulas(
@@ -157,6 +157,7 @@ def find_formulas(
     tries: int = 4,  # trials that are operated, until one is exact
     rows: int = 1500,  # most that are looked at
     few: int = 400,  # most by which networks grow
+    rounds: int = len(WAYS),  # of `WAYS`, at most
     time_limit: float | None = None,  # seconds
 ) -> list[sp.Expr]:
     "Sow or train, fit, cut, read, and fit constants, until a formula is exact."
@@ -168,9 +169,9 @@ def find_formulas(
     values, w = np.column_stack([*table.inputs.values()]), table.weight.numpy()
     front_of = lambda exprs: formula_front(exprs, values, table.target, names, w)
     found: list[sp.Expr] = []
-    for k, grow in enumerate(WAYS):
+    for k, grow in enumerate(WAYS[:rounds]):
         now = time.monotonic()
-        until = deadline if k == len(WAYS) - 1 else now + 0.7 * (deadline - now)
+        until = deadline if k == rounds - 1 else now + 0.7 * (deadline - now)
         grown = grow(table.head(few), seed=seed + 7919 * k, tries=tries, deadline=until, **how)
         front = front_of([*found, *(e for e, _ in read_formulas(table, grown))])
         better = [e for e in front.table["sympy"][::-1] if e not in found]
@@ -197,9 +198,15 @@ def operator_units(
     return {n: UNIT_COUNTS.get(n, 1) for n in named}
 
 # %% ../../nbs/eql/04_regressor.ipynb #c013ce2b
-def _named_plainly(expr: sp.Expr, names: Sequence[str]) -> sp.Expr:
-    "Numbers by their value where an input has their name."
-    return expr.xreplace({c: sp.Float(float(c)) for c in (sp.pi, sp.E) if str(c) in names})
+def _other_names(names: Sequence[str]) -> dict[str, str]:  # name in the search -> name of the input
+    "Names for the search: an input that is called like a number gets another."
+    return {n + "_" * max(map(len, names)) if n in ("pi", "E") else n: n for n in names}
+
+
+def _in_names(expr: sp.Expr, named: Mapping[str, str]) -> sp.Expr:
+    "A formula in the names of the inputs; numbers by their value where an input has their name."
+    numbers = {c: sp.Float(float(c)) for c in (sp.pi, sp.E) if str(c) in named.values()}
+    return expr.xreplace(numbers | {symbol(a): symbol(b) for a, b in named.items()})
 
 
 def eql(
@@ -219,12 +226,13 @@ def eql(
     "Search with equation-learner networks: sow or train, fit, cut, and read all networks on the way down."
     X, y, names, w = checked(X, y, names, weights)
     guesses = checked_guesses(guesses, names)
-    check_whole(**{k: settings[k] for k in ("trials", "layers", "steps", "tries", "rows", "few") if k in settings})
+    check_whole(**{k: settings[k] for k in ("trials", "layers", "steps", "tries", "rows", "few", "rounds") if k in settings})
     settings = {"primitives": operator_units(operators)} | settings
     key = cache_key(X, y, names, settings, time_limit, seed, *([] if w is None else [w]))
     if not (kept := finished(out, key)):
-        found = find_formulas(X, y, names, weights=w, seed=seed, time_limit=time_limit, **settings)
-        kept = {0: [str(_named_plainly(e, names)) for e in found]}
+        named = _other_names(names)
+        found = find_formulas(X, y, [*named], weights=w, seed=seed, time_limit=time_limit, **settings)
+        kept = {0: [str(_in_names(e, named)) for e in found]}
         keep(out, key, 0, kept[0])
     front = formula_front([*(parse(e, names) for e in kept[0]), *guesses], X, y, names, w)
     if not any(e.free_symbols for e in front.table["sympy"]) and np.ptp(y) > 0:
