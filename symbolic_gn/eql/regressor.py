@@ -116,8 +116,9 @@ def polished(
     "A formula with fitted constants, and with simple ones."
     w = None if bool((table.weight == 1).all()) else table.weight.numpy()
     try:
-        fitted = fit_to_table(expr, table.inputs, table.target, w)
-        made = [fitted.expr, snap_to_table(fitted, table.inputs, table.target, w).expr]
+        with np.errstate(all="ignore"):
+            fitted = fit_to_table(expr, table.inputs, table.target, w)
+            made = [fitted.expr, snap_to_table(fitted, table.inputs, table.target, w).expr]
     except (UserError, TypeError, ValueError, OverflowError, ZeroDivisionError, AttributeError):
         return []
     return [e for e in map(tidy, made) if not e.has(sp.zoo, sp.nan, sp.oo, sp.I)]
