@@ -30,9 +30,9 @@ class Primitive:
     "One operation of a network: the same function for torch and for SymPy, and where it is safe."
 
     name: str
-    arity: int  # number of arguments; 0 for the constant
     torch: Callable  # of tensors
     sympy: Callable  # of expressions
+    arity: int = 1  # number of arguments; 0 for the constant
     inside: Callable | None = None  # of the same tensors: >= 0 where the two agree; None: everywhere
     cost: int = 1  # complexity
     settled: int = 0  # how many of the last arguments are best begun as constants, such as an exponent
@@ -41,22 +41,13 @@ class Primitive:
 PRIMITIVES: dict[str, Primitive] = {}
 
 
-def register_primitive(
-    name: str,
-    torch: Callable,  # the function of tensors
-    sympy: Callable,  # the same of SymPy expressions
-    arity: int = 1,  # number of arguments
-    inside: Callable | None = None,  # >= 0 on the safe domain
-    cost: int = 1,
-    settled: int = 0,  # how many of the last arguments are best begun as constants
-) -> Primitive:
-    "Add a primitive of your own to `PRIMITIVES`."
-    PRIMITIVES[name] = Primitive(name, arity, torch, sympy, inside, cost, settled)
+def register_primitive(name: str, torch: Callable, sympy: Callable, **more) -> Primitive:
+    "Add a primitive of your own, described like a `Primitive`, to `PRIMITIVES`."
+    PRIMITIVES[name] = Primitive(name, torch, sympy, **more)
     return PRIMITIVES[name]
 
 # %% ../../nbs/eql/00_network.ipynb #f7ae26df
-_FLOOR = 1e-4  # denominators, logarithms and roots are safe above it
-_LARGE = 50  # powers are safe below exp(50)
+_FLOOR, _LARGE = 1e-4, 50  # denominators, logarithms and roots are safe above the first, powers below exp(50)
 _WAVE, _SLOPE = 4, 20  # sin(4 pi g), sigmoid(20 g): as in the released code
 
 register_primitive("constant", lambda: 1.0, lambda: sp.Integer(1), arity=0)
@@ -90,10 +81,9 @@ def power_primitive(
     "Add the primitive g**p to `PRIMITIVES`."
     if p == int(p) and p > 0:
         return register_primitive(f"power{int(p)}", lambda g: g ** int(p), lambda g: g ** int(p))
-    exponent = sp.nsimplify(p)
-    return register_primitive(
-        f"power{p:g}", lambda g: g.clamp(min=_FLOOR) ** p, lambda g: g**exponent, inside=lambda g: g - _FLOOR
-    )
+    name, exponent = f"power{p:g}", sp.nsimplify(p)
+    positive = lambda g: g.clamp(min=_FLOOR) ** p
+    return register_primitive(name, positive, lambda g: g**exponent, inside=lambda g: g - _FLOOR)
 
 
 power_primitive(3)

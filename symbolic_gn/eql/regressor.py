@@ -227,7 +227,8 @@ def eql(
     "Search with equation-learner networks: sow or train, fit, cut, and read all networks on the way down."
     X, y, names, w = checked(X, y, names, weights)
     guesses = checked_guesses(guesses, names)
-    check_whole(**{k: settings[k] for k in ("trials", "layers", "steps", "tries", "rows", "few", "rounds") if k in settings})
+    whole = ("trials", "layers", "steps", "tries", "rows", "few", "rounds")
+    check_whole(**{k: settings[k] for k in whole if k in settings})
     settings = {"primitives": operator_units(operators)} | settings
     key = cache_key(X, y, names, settings, time_limit, seed, *([] if w is None else [w]))
     if not (kept := finished(out, key)):

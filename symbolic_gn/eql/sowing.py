@@ -166,7 +166,8 @@ class Sprout:
 
 def _let(layer: EQLLayer, rows: Any, columns: Any, weight: Tensor) -> None:
     "Set some weights, and open those that are not zero."
-    layer.weight.data[0][rows, columns], layer.mask[0][rows, columns] = weight.to(layer.weight), (weight != 0).to(layer.mask)
+    layer.weight.data[0][rows, columns] = weight.to(layer.weight)
+    layer.mask[0][rows, columns] = (weight != 0).to(layer.mask)
 
 
 def plant(net: EQL, sprout: Sprout) -> bool:
