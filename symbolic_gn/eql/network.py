@@ -30,30 +30,24 @@ class Primitive:
     "One operation of a network: the same function for torch and for SymPy, and where it is safe."
 
     name: str
-    arity: int  # number of arguments; 0 for the constant
     torch: Callable  # of tensors
     sympy: Callable  # of expressions
+    arity: int = 1  # number of arguments; 0 for the constant
     inside: Callable | None = None  # of the same tensors: >= 0 where the two agree; None: everywhere
     cost: int = 1  # complexity
+    settled: int = 0  # how many of the last arguments are best begun as constants, such as an exponent
 
 
 PRIMITIVES: dict[str, Primitive] = {}
 
 
-def register_primitive(
-    name: str,
-    torch: Callable,  # the function of tensors
-    sympy: Callable,  # the same of SymPy expressions
-    arity: int = 1,  # number of arguments
-    inside: Callable | None = None,  # >= 0 on the safe domain
-    cost: int = 1,
-) -> Primitive:
-    "Add a primitive of your own to `PRIMITIVES`."
-    PRIMITIVES[name] = Primitive(name, arity, torch, sympy, inside, cost)
+def register_primitive(name: str, torch: Callable, sympy: Callable, **more) -> Primitive:
+    "Add a primitive of your own, described like a `Primitive`, to `PRIMITIVES`."
+    PRIMITIVES[name] = Primitive(name, torch, sympy, **more)
     return PRIMITIVES[name]
 
 # %% ../../nbs/eql/00_network.ipynb #f7ae26df
-_FLOOR = 1e-4  # denominators, logarithms and roots are safe above it
+_FLOOR, _LARGE = 1e-4, 50  # denominators, logarithms and roots are safe above the first, powers below exp(50)
 _WAVE, _SLOPE = 4, 20  # sin(4 pi g), sigmoid(20 g): as in the released code
 
 register_primitive("constant", lambda: 1.0, lambda: sp.Integer(1), arity=0)
@@ -67,8 +61,15 @@ register_primitive(
     "division", lambda a, b: torch.where(b > _FLOOR, a / b.clamp(min=_FLOOR), 0.0), lambda a, b: a / b, arity=2,
     inside=lambda a, b: b - _FLOOR
 )
+register_primitive("cos", lambda g: torch.cos(_WAVE * math.pi * g), lambda g: sp.cos(_WAVE * sp.pi * g), cost=2)
+register_primitive("tanh", torch.tanh, sp.tanh, cost=2)
+register_primitive("abs", torch.abs, sp.Abs)
 register_primitive("log", lambda g: torch.log(g.clamp(min=_FLOOR)), sp.log, inside=lambda g: g - _FLOOR, cost=2)
 register_primitive("sqrt", lambda g: torch.sqrt(g.clamp(min=_FLOOR)), sp.sqrt, inside=lambda g: g - _FLOOR, cost=2)
+register_primitive(
+    "power", lambda a, b: (b * a.clamp(min=_FLOOR).log()).clamp(max=_LARGE).exp(), lambda a, b: a**b, arity=2,
+    inside=lambda a, b: torch.minimum(a - _FLOOR, _LARGE - b * a.clamp(min=_FLOOR).log()), cost=2, settled=1
+)
 
 # operations of one layer, as in the paper
 DEFAULT_PRIMITIVES = {"constant": 2, "identity": 4, "square": 4, "sin": 2, "exp": 2, "sigmoid": 2, "product": 2}
@@ -80,10 +81,9 @@ def power_primitive(
     "Add the primitive g**p to `PRIMITIVES`."
     if p == int(p) and p > 0:
         return register_primitive(f"power{int(p)}", lambda g: g ** int(p), lambda g: g ** int(p))
-    exponent = sp.nsimplify(p)
-    return register_primitive(
-        f"power{p:g}", lambda g: g.clamp(min=_FLOOR) ** p, lambda g: g**exponent, inside=lambda g: g - _FLOOR
-    )
+    name, exponent = f"power{p:g}", sp.nsimplify(p)
+    positive = lambda g: g.clamp(min=_FLOOR) ** p
+    return register_primitive(name, positive, lambda g: g**exponent, inside=lambda g: g - _FLOOR)
 
 
 power_primitive(3)

@@ -8,6 +8,7 @@ __all__ = ['STAGES', 'DEFAULT_PENALTY', 'Stage', 'learners', 'train_trials', 'mi
 
 # %% ../../nbs/eql/01_training.ipynb #77fe43fb
 import math
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -119,6 +120,7 @@ def train_trials(
     every: int = 100,  # steps between records
     seed: int | None = None,  # of torch's own generator, for losses that draw batches
     progress: bool = False,
+    deadline: float = math.inf,  # on the clock `time.monotonic`; training ends there, wherever it is
 ) -> list[dict]:  # records: step, lr, penalty, loss, regulariser (the last two are lists over trials)
     "Train every trial at once; trials share nothing but time."
     if seed is not None:
@@ -134,6 +136,8 @@ def train_trials(
         m.train()
     records, steps = [], [(s, k) for s in plan for k in range(s.steps)]
     for step, (stage, k) in enumerate(tqdm(steps, disable=not progress)):
+        if time.monotonic() > deadline:
+            break
         lr, ramp = stage.at(k)
         for group, factor in zip(optimiser.param_groups, (1.0, extra_lr)):
             group["lr"] = lr * factor
