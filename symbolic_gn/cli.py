@@ -40,11 +40,11 @@ _Operators = Annotated[Optional[str], typer.Option(help="Of the search, with com
 
 def given(**options) -> dict:
     "The options that were given, with those written as NAME=VALUE among them."
-    pairs = options.pop("pairs", None) or []
+    pairs, option = options.pop("pairs", None) or [], options.pop("option", "--set")
     for pair in pairs:
         name, equal, value = pair.partition("=")
         if not equal:
-            raise UserError(f"{pair}: write NAME=VALUE")
+            raise UserError(f"{option} {pair}: write NAME=VALUE")
         try:
             options[name] = json.loads(value)
         except ValueError:
@@ -205,7 +205,7 @@ def distill_command(
     from symbolic_gn.search.engines import require_engine
     from symbolic_gn.simulate import Given
     from symbolic_gn.training.runs import Run
-    own = given(pairs=engine_settings)
+    own = given(pairs=engine_settings, option="--engine-set")
     require_engine(engine, own)
     loaded = Run.load(run)
     trajectories = data_of(loaded, data)
@@ -257,7 +257,7 @@ def discover_command(
         raise UserError("--resume needs --out, the folder to go on from")
     what = source_of(source, dim=dim, bodies=bodies, noise=noise, hidden=hidden)
     options: dict[str, Any] = dict(model=model, engine=engine, operators=listed(operators), loss=loss, seed=seed)
-    options |= dict(budget=budget, engine_settings=given(pairs=engine_settings))
+    options |= dict(budget=budget, engine_settings=given(pairs=engine_settings, option="--engine-set"))
     options |= given(steps=steps, device=device, pairs=settings)
     tell = lambda line: print(line, file=sys.stderr)
     with interruptible():

@@ -22,7 +22,7 @@ from .core.errors import UserError, choose
 from .laws.equivalence import Equivalence, equivalent  # stand below, are looked for here
 from .laws.formula import standard, symbol, tidy
 from .laws.law import Law
-from .search.engines import ENGINES, engines, search  # the first two as well
+from .search.engines import ENGINES, engines, require_engine, search  # the first two as well
 from .search.front import Front, select
 
 # %% ../nbs/04_pysr.ipynb #bac1c859
@@ -200,6 +200,7 @@ def distill(
     **settings,  # of the engine
 ) -> Distillation:
     "From messages to a law: align, trim, search, fit."
+    require_engine(engine, settings)
     started, features = time.monotonic(), dict(messages.invariants if features is None else features)
     scalar, alignment, across = _scalar(messages)
     energies = messages.messages_are == "energy" and np.shape(messages.components)[1] == 1

@@ -32,7 +32,7 @@ SUMMARY = {
     "recovered_by": (WORD, NOTHING), "freedom": (WORD, NOTHING), "verdict": dict, "from_messages": dict, "r2": dict,
     "alignment": dict, "component_wise": bool, "faithfulness": (float, NOTHING), "error": dict, "energy_drift": dict,
     "energies": (dict, NOTHING), "measured": (dict, NOTHING), "properties": (dict, NOTHING), "seconds": dict,
-    "versions": dict, "device": WORD,
+    "versions": dict, "device": WORD, "engine_settings": dict,
 }
 
 

@@ -63,7 +63,8 @@ def said(t, law, kind="linear", noise=0.01, seed=0):
 )
 def test_distill_recovers_the_law_from_noisy_messages(name, kind, dim):
     t = toy(name, dim=dim, simulations=40)
-    found = distill(said(t, Law.of(TRUTH[name]), kind), Accelerations(t), restarts=2, evaluations=15_000)
+    short = dict(engine="operon", restarts=2, evaluations=15_000)
+    found = distill(said(t, Law.of(TRUTH[name]), kind), Accelerations(t), **short)
     assert equivalent(found.law, TRUTH[name], data=t).by == "symbolic", found.law
     assert (found.alignment is None) == (kind == "force") and not found.component_wise
     assert found.law.provenance["engine"] == "operon" and found.seconds > 0 and found._repr_latex_().startswith("$")
@@ -73,13 +74,13 @@ def test_distill_recovers_the_law_from_noisy_messages(name, kind, dim):
 def test_distill_without_trajectories_and_from_energies(tmp_path):
     t = toy("r1")
     m = said(t, Law.of(TRUTH["r1"]), "force", noise=0.001)
-    options = dict(restarts=2, evaluations=10_000, out=tmp_path / "search.csv")
+    options = dict(engine="operon", restarts=2, evaluations=10_000, out=tmp_path / "search.csv")
     alone = distill(m, rule="score", **options)
     assert equivalent(alone.law, TRUTH["r1"], tolerance=0.1) and "relative_error" not in alone.law.provenance
     assert distill(m, rule="score", **options).law == alone.law
     energy = -m.invariants["m_i"] * m.invariants["m_j"] / (m.invariants["r"] + 0.01) + 0.2 * m.invariants["m_i"]
     m.components, m.messages_are = energy[:, None], "energy"
-    found = distill(m, Accelerations(toy("r2")), restarts=2, evaluations=8000)
+    found = distill(m, Accelerations(toy("r2")), engine="operon", restarts=2, evaluations=8000)
     assert equivalent(found.law, TRUTH["r2"], data=t)
 
 
@@ -87,14 +88,14 @@ def test_distill_falls_back_to_components():
     law = Law.of(sp.Tuple(2 * dx * m_j, dy * m_j), mixing=AS_THEY_ARE)
     t = place(law, simulations=10)
     m = said(t, law)
-    found = distill(m, Accelerations(t), restarts=3, evaluations=10_000)
+    found = distill(m, Accelerations(t), engine="operon", restarts=3, evaluations=10_000)
     inputs = m.invariants | {"dx": m.displacement[:, 0], "dy": m.displacement[:, 1]}
     assert found.component_wise and len(found.proposals) == 2 and found.law.equivalent(law, data=inputs)
     assert not found.law.equivalent("2*r", data=inputs) and snap(found.law) is found.law
     assert np.allclose(found.law.accelerations(t.position, None, t.mass[:, None]), t.acceleration, rtol=0.05, atol=0.2)
     as_force = Law.of(sp.Tuple(dx, dy), mixing=AS_THEY_ARE, target="acceleration").force()
     assert as_force.target == "force" and as_force.equivalent("m_i*r", data=inputs)
-    alone = distill(m, component_wise=True, restarts=1, evaluations=2000)
+    alone = distill(m, component_wise=True, engine="operon", restarts=1, evaluations=2000)
     assert alone.component_wise and np.allclose(np.array(alone.law.mixing), np.eye(2, 3))
     as_acceleration = refit(Law.of(sp.Tuple(dx, dy), mixing=AS_THEY_ARE), place(Law.of("m_i*r")))
     assert as_acceleration.target == "acceleration"
@@ -185,7 +186,7 @@ def test_distill_finds_a_property_that_the_user_gives():
     spoken = SimpleNamespace(
         components=blended, displacement=seen.displacement, r=seen.r, invariants=seen.invariants, messages_are="linear"
     )
-    found = distill(spoken, Accelerations(data), restarts=2, evaluations=15_000)
+    found = distill(spoken, Accelerations(data), engine="operon", restarts=2, evaluations=15_000)
     assert {"spin_i", "spin_j"} == {str(s) for s in found.law.sympy.free_symbols} - {"r"}
     assert found.law.equivalent(law, data=seen) and not found.component_wise
 
@@ -239,7 +240,7 @@ def test_wide_messages_are_searched_in_logarithms_and_nothing_is_left_out():
         components=y[:, None] * along, displacement=X[:, :1] * along, r=X[:, 0],
         invariants=dict(r=X[:, 0], m_i=X[:, 1], m_j=X[:, 2]), messages_are="force",
     )
-    found = distill(wide, restarts=1, evaluations=10_000)
+    found = distill(wide, engine="operon", restarts=1, evaluations=10_000)
     assert found.trimmed == {} and found.front.loss_name == "error of the logarithm"
     assert equivalent(found.law, "3e-4*m_i*m_j/r**2", data=wide.invariants)
 

@@ -248,12 +248,12 @@ def test_drawn_arguments_have_one_input_or_two_and_exponents_are_constants():
 
 @settings(max_examples=15, deadline=None)
 @given(seed=st.integers(0, 10**6), layers=st.integers(1, 2))
-def test_what_is_planted_is_what_was_promised(seed, layers):
+def test_the_best_of_what_is_planted_lowers_the_error(seed, layers):
     X = table(50, seed % 5)
     t = typical_table(X, X[:, 0] ** 2 * X[:, 1], list("xyz"))
     p = t.problem(unplanted(4, layers, {"square": 1, "product": 1, "exp": 1}))
     fit_problem(p, 5)
-    start, before = (p.theta, p.keep), float(p.residual().square().sum())
+    start, before, after = (p.theta, p.keep), float(p.residual().square().sum()), []
     for sprout in sprouts(p, torch.Generator().manual_seed(seed)):
         assert plant(p.net, sprout)
         theta, keep = p.theta, p.keep
@@ -263,8 +263,9 @@ def test_what_is_planted_is_what_was_promised(seed, layers):
         assert all((now >= old).all() for now, old in zip([layer.mask for layer in p.net.hidden], free))
         p.put(theta, keep)
         fit_problem(p, 3)
-        assert float(p.residual().square().sum()) < before
+        after.append(float(p.residual().square().sum()))
         p.put(*start)
+    assert min(after) < 0.97 * before
 
 
 def test_places_are_those_of_the_network():

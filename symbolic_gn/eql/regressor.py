@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['UNIT_COUNTS', 'EXACT', 'Grown', 'WAYS', 'EQL_OPERATORS', 'DEFAULT_OPERATORS', 'sparse_schedule', 'train_on_table',
-           'sown', 'trained', 'read_formulas', 'polished', 'formula_front', 'find_formulas', 'operator_units', 'eql']
+           'sown', 'trained', 'read_formulas', 'without_terms', 'polished', 'formula_front', 'find_formulas',
+           'operator_units', 'eql']
 
 # %% ../../nbs/eql/04_regressor.ipynb #ca210923
 import math
@@ -26,7 +27,7 @@ from .sowing import ScaledTable, read_state, sow, typical_size, typical_table, u
 from .surgery import FAITHFUL_FORMULA, Problem, SurgeryState, operate, readable_states, solve_problems
 from .training import Stage, train_trials
 from ..laws.constants import fit_to_table, snap_to_table
-from ..laws.formula import evaluate, parse, symbol, tidy
+from ..laws.formula import complexity, dropped, evaluate, parse, symbol, tidy
 from ..search.engine import cache_key, checked, checked_guesses, finished, keep
 from ..search.front import Front
 
@@ -109,6 +110,18 @@ def read_formulas(
     return [f for f in found if f[1] <= FAITHFUL_FORMULA]
 
 
+def without_terms(
+    expr: sp.Expr,
+    most: int = 12,  # formulas
+) -> list[sp.Expr]:
+    "The formula with fewer and fewer terms: in noise, what a network adds explains a little."
+    found, fresh = [], [expr]
+    while fresh and len(found) < most:
+        fresh = [d for e in fresh for d in dropped(e) if d.free_symbols and d not in found]
+        found += [*dict.fromkeys(fresh)]
+    return found[:most]
+
+
 def polished(
     expr: sp.Expr,
     table: ScaledTable,
@@ -177,7 +190,10 @@ def find_formulas(
         front = front_of([*found, *(e for e, _ in read_formulas(table, grown))])
         better = [e for e in front.table["sympy"][::-1] if e not in found]
         better = better[: 1 if time.monotonic() > deadline else None]
-        front = front_of([*front.table["sympy"], *(made for e in better for made in polished(e, table))])
+        shorter, made = {d for e in better for d in without_terms(e)} - {*better}, []
+        for e in [*better, *sorted(shorter, key=complexity)]:
+            made += polished(e, table) if not made or time.monotonic() < deadline else []
+        front = front_of([*front.table["sympy"], *made])
         found = [*front.table["sympy"]]
         if time.monotonic() > deadline or front.table["loss"].min() <= 2e-9 * table.scale:
             break

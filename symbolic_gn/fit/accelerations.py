@@ -65,7 +65,8 @@ class Residual:
         "On each edge the value of the formula, and its derivative by each of its constants."
         with np.errstate(all="ignore"):
             out = self.f(*self.arrays, *theta[: len(theta) - self.data.drag])
-        return [np.broadcast_to(s, self.data.inputs["r"].shape) for s in out]
+        real = lambda s: np.where(np.imag(s) == 0, np.real(s), np.nan) if np.iscomplexobj(s) else s
+        return [np.broadcast_to(real(s), self.data.inputs["r"].shape) for s in out]
 
     def column(self, strength: np.ndarray) -> np.ndarray:
         "Weighted accelerations from a strength on each edge, as one column."

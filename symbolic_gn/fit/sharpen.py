@@ -97,7 +97,7 @@ def sharpen(
         blocks, known = {f: _block(data, f, splines, target) for f in factors(vary)}, ()
         while len(known) < min(most, len(blocks)):
             loss, known, c = _with_one_more(known, blocks, y, others)
-            if loss > 0.5 * best[0]:
+            if loss > 0.1 * best[0]:
                 break
             best = (loss, known, c, target)
     loss, known, c, target = best

@@ -44,7 +44,7 @@ class Circle:
 _NESTED = (*OPERATORS, "sqrt", "exp", "log", "sin", "cos")
 _ROOTS = (*OPERATORS, "sqrt")
 CIRCLES = (
-    Circle("library", 0.25),
+    Circle("library", 0.4),
     Circle("operon", 0.08, OPERATORS, dict(restarts=3, evaluations=25_000), True),
     Circle("operon", 0.12, _NESTED, dict(restarts=3, evaluations=50_000), True),
     Circle("operon", 0.15, _ROOTS, dict(restarts=3, evaluations=100_000, max_length=25), True),

@@ -75,12 +75,11 @@ class Front:
         table: pd.DataFrame,  # at least the columns complexity, loss, sympy
         rows: int = 1000,  # number of data points the losses were measured on
         loss_name: str = "mean absolute error",  # what the losses are
-        floor: float = 0.0,  # losses below it count as equal: noise, or the precision of numbers
+        floor: float = -math.inf,  # losses below it count as equal: noise, or the precision of numbers
     ):
-        table = table.assign(loss=table["loss"].clip(lower=floor)).sort_values(["complexity", "loss"], kind="stable")
-        self.offered = table[["complexity", "loss", "sympy"]]
-        best = table["loss"].cummin().shift(fill_value=np.inf)
-        table = table[table["loss"] < best].drop_duplicates("complexity").reset_index(drop=True)
+        table = table.sort_values(["complexity", "loss"], kind="stable")
+        self.offered, level = table[["complexity", "loss", "sympy"]], table["loss"].clip(lower=floor)
+        table = table[level < level.cummin().shift(fill_value=np.inf)].drop_duplicates("complexity").reset_index(drop=True)
         score = _scores(table["complexity"].to_numpy(float), table["loss"].to_numpy(float)) if len(table) else []
         self.table = table.assign(score=score, equation=[str(e) for e in table["sympy"]])[self.columns]
         self.rows, self.loss_name = rows, loss_name

@@ -17,6 +17,7 @@ import pandas as pd
 import sympy as sp
 from jaxtyping import Array, Float
 from joblib import Parallel, delayed, parallel_config
+from tqdm.auto import tqdm
 
 from ..core.errors import UserError, check_writable, choose, write_atomic
 from ..discover import discover
@@ -52,8 +53,8 @@ FORCES = {
     "morse": (2 * (1 - sp.exp(-3 * _half * (_r - 1))) ** 2, dict(dt=5e-3)),
     "buckingham": (50 * sp.exp(-2 * _r) - 3 / _r**6 / 10, dict(dt=1e-3, sampler=spaced)),
     "yukawa": (17 * _q_i * _q_j * sp.exp(-5 * _r / 7) / _r / 10, dict(dt=2e-3, sampler=spaced)),
-    "power_1.5": (-2 * _m_i * _m_j / sp.sqrt(_r), dict(dt=1e-3, sampler=spaced)),
-    "power_2.3": (-10 * _m_i * _m_j * _r ** sp.Rational(-13, 10) / 13, dict(dt=1e-3, sampler=spaced)),
+    "power_1_5": (-2 * _m_i * _m_j / sp.sqrt(_r), dict(dt=1e-3, sampler=spaced)),
+    "power_2_3": (-10 * _m_i * _m_j * _r ** sp.Rational(-13, 10) / 13, dict(dt=1e-3, sampler=spaced)),
     "wave": (_sine_integral, dict(dt=5e-3, law=sp.sin(2 * _r) / _r)),
 }
 
@@ -96,8 +97,8 @@ def measure(names: Sequence[str] = tuple(FORCES), jobs: int = 1, **options) -> p
     for name in names:
         choose("force", name, FORCES)
     with parallel_config(backend="loky", inner_max_num_threads=1):
-        rows = Parallel(n_jobs=jobs)(delayed(_alone)(name, options) for name in names)
-    return pd.DataFrame(rows)
+        rows = Parallel(n_jobs=jobs, return_as="generator")(delayed(_alone)(name, options) for name in names)
+        return pd.DataFrame(list(tqdm(rows, desc="worlds", total=len(names), disable=not sys.stderr.isatty())))
 
 
 def main(
