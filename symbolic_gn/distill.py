@@ -166,17 +166,19 @@ def _forms(factors: Sequence[sp.Basic], fronts: Sequence[Front], most: int = 40)
     return [sp.Add(*map(sp.Mul, factors, formulas)) for formulas in itertools.product(*map(best, fronts))]
 
 
-def _from_curves(objective: Objective, law: Law, names: Sequence[str], judge: Mapping, options: Mapping) -> tuple:
-    "A law from the curves that the trajectories give, its front and the proposals; nothing where that is no better."
+def _from_curves(
+    objective: Objective, law: Law, names: Sequence[str], judge: Mapping, options: Mapping
+) -> tuple[Law, Front, list[Front]] | None:
+    "A law from the curves that the trajectories give, its front and the proposals; None where that is no better."
     sharp = objective.sharpened(names) if _error(law) > _EXACT else None
     if sharp is None or sharp.loss > 0.5 * _error(law):
-        return ()
+        return None
     alone = sharp.factors[0] if len(sharp.factors) == 1 else None
     best = lambda front: {select(front).sympy, front.table["sympy"].iloc[-1]}
     done = lambda front: alone is not None and any(objective.fit(alone * e).loss <= _EXACT for e in best(front))
     fronts = [search(sharp.r[:, None], c, ["r"], **options, enough=done) for c in sharp.curves]
     other, front = objective.choose(_forms(sharp.factors, fronts), **judge)
-    return (other, front, fronts) if _error(other) < _error(law) else ()
+    return (other, front, fronts) if _error(other) < _error(law) else None
 
 # %% ../nbs/04_pysr.ipynb #29e51918
 def _name_of(engine: str | Callable) -> str:
@@ -213,7 +215,7 @@ def distill(
     central = energies or (objective is None and across < 0.25)  # no reason to doubt it
     ways = [component_wise] if component_wise is not None else [False] if central else [False, True]
     judged = _Judged(energies, objective, judge)
-    found = []
+    found: list[tuple[Law, Front, list[Front], bool]] = []
     for apart in ways:
         if found and _error(found[0][0]) < 0.05:
             break  # the central law explains the trajectories
@@ -226,7 +228,7 @@ def distill(
         found.append((*judged(fronts, apart), fronts, apart))
         if objective is not None and not (apart or energies):
             finer = _from_curves(objective, found[0][0], list(features), judge, options | dict(time_limit=time_limit))
-            found[0] = (*finer[:2], [*fronts, *finer[2]], apart) if finer else found[0]
+            found[0] = (finer[0], finer[1], [*fronts, *finer[2]], apart) if finer else found[0]
     central_is_fine = objective is not None and _error(found[-1][0]) > 0.5 * _error(found[0][0])
     law, front, fronts, apart = found[0 if central_is_fine else -1]
     return Distillation(law, front, fronts, alignment, trimmed, apart, time.monotonic() - started)

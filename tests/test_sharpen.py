@@ -68,7 +68,7 @@ def test_the_law_of_a_curve_is_exact(charges):
 
 def test_an_exact_law_or_an_objective_without_curves_asks_for_none(charges):
     exact = Law.of(q_i * q_j / r**2, provenance=dict(relative_error=1e-7))
-    assert _from_curves(Accelerations(charges), exact, NAMES, JUDGE, {}) == ()
+    assert _from_curves(Accelerations(charges), exact, NAMES, JUDGE, {}) is None
     assert Objective.sharpened(Accelerations(charges), NAMES) is None
 
 
