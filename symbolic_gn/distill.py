@@ -144,17 +144,17 @@ class _Judged:
         front = _slopes(fronts[0]) if self.energies else fronts[0]
         if self.objective is None:
             return Law.of(select(front, self.judge["rule"]).sympy, provenance=self.judge["provenance"]), front
-        return self.objective.choose(front, **self.judge)
+        try:
+            return self.objective.choose(front, **self.judge)
+        except UserError:  # nothing but a constant, or nothing that fits: begin with the distance
+            return self.objective.choose([symbol("r")], **self.judge)
 
     def enough(self, front: Front) -> bool:
         "Whether the law of a front leaves nothing but rounding; not asked when that takes longer than the search."
         asked = time.monotonic()
         if self.objective is None or self.spent > 0.5 * (asked - self.started):
             return False
-        try:
-            error = _error(self([front], False)[0])
-        except UserError:
-            error = math.inf  # nothing can be fitted yet
+        error = _error(self([front], False)[0])
         self.spent += time.monotonic() - asked
         return error <= _EXACT
 

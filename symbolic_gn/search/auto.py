@@ -272,11 +272,15 @@ def auto(
             keep(out, key, k, [str(e) for e in kept[k]])
         return kept[k]
 
+    if ended := kept.pop(-1, None):  # this search has come to its end before
+        state.add(ended, "kept", np.inf)
     try:
-        why = _walk(state, able, ask, started + limit, progress, enough)
+        why = "it was finished before" if ended else _walk(state, able, ask, started + limit, progress, enough)
     except KeyboardInterrupt:
         why = "interrupted"
     front = state.front()
+    if not ended and why != "interrupted":
+        keep(out, key, -1, [str(e) for e in front.table["sympy"]])
     seconds = round(time.monotonic() - started, 2)
     front.notes = dict(circle=state.circle[front.table["sympy"].iloc[-1]], stopped=why, seconds=seconds)
     return front
