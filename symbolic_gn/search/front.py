@@ -79,7 +79,8 @@ class Front:
     ):
         table = table.sort_values(["complexity", "loss"], kind="stable")
         self.offered, level = table[["complexity", "loss", "sympy"]], table["loss"].clip(lower=floor)
-        table = table[level < level.cummin().shift(fill_value=np.inf)].drop_duplicates("complexity").reset_index(drop=True)
+        table = table[level < level.cummin().shift(fill_value=np.inf)]
+        table = table.drop_duplicates("complexity").reset_index(drop=True)
         score = _scores(table["complexity"].to_numpy(float), table["loss"].to_numpy(float)) if len(table) else []
         self.table = table.assign(score=score, equation=[str(e) for e in table["sympy"]])[self.columns]
         self.rows, self.loss_name = rows, loss_name
