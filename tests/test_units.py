@@ -148,8 +148,11 @@ def test_constants_of_a_law_have_units():
 
 
 def test_pint_is_loaded_only_when_a_unit_is_read():
-    script = "import sys, symbolic_gn.search.estimator; assert 'pint' not in sys.modules"
-    subprocess.run([sys.executable, "-c", script], check=True)
+    seen = "print('pint' in sys.modules)"
+    read = "from symbolic_gn.laws.units import check_unit_texts; check_unit_texts({'r': 'm'}, ['r'])"
+    script = f"import sys, symbolic_gn.search.estimator; {seen}; {read}; {seen}"
+    said = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout
+    assert said.split() == ["False", "True"]
 
 
 # fronts

@@ -238,14 +238,44 @@ def _walk(
             return "what is left looks like noise"
     return "no circle is left"
 
+# %% ../../nbs/search/08_auto.ipynb #1d8da003
+@dataclass
+class _Asking:
+    "Asks circles, each once, and remembers how a search has ended."
+    state: Search
+    names: Sequence[str]
+    operators: Sequence[str]
+    seed: int
+    limit: float  # seconds
+    out: str | Path | None
+    key: str  # of this search
 
+    def __post_init__(self):
+        self.until = time.monotonic() + self.limit
+        read = lambda key: {k: [parse(e, self.names) for e in texts] for k, texts in finished(self.out, key).items()}
+        self.end = cache_key(self.key, self.limit)
+        self.kept, self.ended = read(self.key), read(self.end).get(0)
+
+    def __call__(self, k: int, circle: Circle) -> list[sp.Basic]:
+        if k not in self.kept:
+            allowed = tuple(o for o in circle.operators if o in self.operators)
+            seconds = max(min(circle.share * self.limit, self.until - time.monotonic()), 0.1)
+            self.kept[k] = _asked(circle, self.state, self.names, allowed, seconds, self.seed)
+            keep(self.out, self.key, k, [str(e) for e in self.kept[k]])
+        return self.kept[k]
+
+    def close(self, front: Front) -> None:
+        "Remember the front, which is the end."
+        keep(self.out, self.end, 0, [str(e) for e in front.table["sympy"]])
+
+# %% ../../nbs/search/08_auto.ipynb #1d8da006
 def auto(
     X: np.ndarray,  # inputs, (row, input)
     y: np.ndarray,  # target, (row,)
     names: Sequence[str],  # names of the inputs
     *,
     weights: np.ndarray | None = None,  # importance of the rows
-    units: Mapping[str, str] | None = None,  # not used yet
+    units: Mapping[str, str] | None = None,  # not used by the search; `search` ranks its front by them
     operators: Sequence[str] = WIDE,  # each circle uses those of its own among these
     seed: int = 0,  # on one thread the same seed gives the same front, unless the time limit decides
     time_limit: float | None = None,  # seconds; None: a minute
@@ -258,29 +288,17 @@ def auto(
     "Search in widening circles, each starting from what the ones before proposed, until nothing is left to find."
     X, y, names, w = checked(X, y, names, weights)
     state, started = Search(X, y, names, w, seed), time.monotonic()
-    limit = 60.0 if time_limit is None else float(time_limit)
     able = [c for c in circles if _able(c) and set(c.operators) & set(operators)]
     key = cache_key(X, y, names, list(operators), seed, [repr(c) for c in able], *([] if w is None else [w]))
-    kept = {k: [parse(e, names) for e in texts] for k, texts in finished(out, key).items()}
-    state.add([sp.Float(float(np.median(y))), *checked_guesses(guesses, names)], "guesses", np.inf)
-
-    def ask(k: int, circle: Circle) -> list[sp.Basic]:
-        if k not in kept:
-            allowed = tuple(o for o in circle.operators if o in operators)
-            seconds = min(circle.share * limit, started + limit - time.monotonic())
-            kept[k] = _asked(circle, state, names, allowed, max(seconds, 0.1), seed)
-            keep(out, key, k, [str(e) for e in kept[k]])
-        return kept[k]
-
-    if ended := kept.pop(-1, None):  # this search has come to its end before
-        state.add(ended, "kept", np.inf)
+    ask = _Asking(state, names, operators, seed, 60.0 if time_limit is None else float(time_limit), out, key)
+    first = [sp.Float(float(np.median(y))), *checked_guesses(guesses, names), *(ask.ended or [])]
+    state.add(first, "guesses", np.inf)
     try:
-        why = "it was finished before" if ended else _walk(state, able, ask, started + limit, progress, enough)
+        why = "it was finished before" if ask.ended else _walk(state, able, ask, ask.until, progress, enough)
     except KeyboardInterrupt:
         why = "interrupted"
-    front = state.front()
-    if not ended and why != "interrupted":
-        keep(out, key, -1, [str(e) for e in front.table["sympy"]])
-    seconds = round(time.monotonic() - started, 2)
+    front, seconds = state.front(), round(time.monotonic() - started, 2)
+    if not ask.ended and why != "interrupted":
+        ask.close(front)
     front.notes = dict(circle=state.circle[front.table["sympy"].iloc[-1]], stopped=why, seconds=seconds)
     return front

@@ -330,15 +330,13 @@ def _with_constants(
 def _polished(
     template: Template,
     parts: Mapping[str, sp.Basic],
-    inputs: Mapping[str, np.ndarray],
-    y: Float[np.ndarray, " row"],
-    weights: Float[np.ndarray, " row"] | None,
+    *data,  # inputs, target and weights, as `_with_constants` takes them
 ) -> list[_Whole]:
     "A whole as it is, with fitted constants, and with simple ones."
     plain = [_Whole(template.filled(parts), dict(parts))]
     try:
         with np.errstate(all="ignore"):
-            plain += _with_constants(template, parts, inputs, y, weights)
+            plain += _with_constants(template, parts, *data)
     except (UserError, TypeError, NameError, ValueError, OverflowError, ZeroDivisionError, AttributeError):
         pass
     return [_Whole(tidy(w.expr), w.parts) for w in plain if not w.expr.has(sp.zoo, sp.nan, sp.oo, sp.I)]
