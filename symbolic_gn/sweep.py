@@ -60,7 +60,7 @@ def settle_cell(cell: dict) -> dict:
     if not 0 <= cell["noise"] < 1:
         raise UserError(f"grid: noise is {cell['noise']!r}; it must be a number from 0 to 1")
     source, budget = _source_of_cell(cell, source_of), choose("budget", cell["budget"], BUDGETS)
-    require_engine(cell["engine"], cell.get("engine_settings", ()))
+    require_engine(cell["engine"], cell.get("engine_settings"))
     model, bodies = cell["model"] or source.default_model, source.bodies or 4
     config = training_config(model, budget, cell["loss"], cell["seed"], cell["settings"], bodies)
     whole = dict(settings=dataclasses.asdict(config), budget=dataclasses.asdict(budget))

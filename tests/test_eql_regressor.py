@@ -22,7 +22,6 @@ from symbolic_gn.eql.regressor import (
     find_formulas,
     formula_front,
     operator_units,
-    polished,
     read_formulas,
     sown,
     sparse_schedule,
@@ -59,6 +58,7 @@ from symbolic_gn.eql.surgery import (
     solve_problems,
     weight_worth,
 )
+from symbolic_gn.laws.constants import polished
 from symbolic_gn.laws.formula import complexity, evaluate, parse, symbol
 from symbolic_gn.laws.law import Law
 from symbolic_gn.search.engines import engines, search
@@ -291,7 +291,7 @@ def test_a_square_in_an_exponential_is_sown_and_read_in_the_users_inputs():
     grown = sown(t, primitives={"square": 1, "exp": 1}, layers=2, seed=0, deadline=math.inf)
     found = read_formulas(t, grown)
     assert max(off for _, off in found) <= FAITHFUL_FORMULA
-    assert sp.simplify(polished(found[-1][0], t)[-1] - parse("5*exp(-x**2/50)")) == 0
+    assert sp.simplify(polished(found[-1][0], t.inputs, t.target)[-1] - parse("5*exp(-x**2/50)")) == 0
 
 
 def test_the_engine_is_one_of_the_engines():

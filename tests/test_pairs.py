@@ -44,10 +44,24 @@ def test_a_beam_keeps_what_is_beaten_and_says_so():
 
 
 def test_settings_are_asked_for_before_the_work():
-    require_engine("operon", ["restarts", "population"])
-    require_engine(lambda X, y, names, **anything: None, ["whatever"])
-    with pytest.raises(UserError, match="did you mean 'restarts'"):
-        require_engine("operon", ["restart"])
+    require_engine("operon", dict(restarts=2, population=100, time_limit=3))
+    require_engine("eql", dict(trials=2, penalty=1e-3, rows=100))
+    require_engine(lambda X, y, names, **anything: None, dict(whatever="x"))
+
+
+@pytest.mark.parametrize("engine, setting, told", [
+    ("operon", dict(restart=2), "did you mean 'restarts'"),
+    ("operon", dict(restarts="many"), "must be like 4"),
+    ("operon", dict(restarts=2.5), "must be like 4"),
+    ("operon", dict(restarts=True), "must be like 4"),
+    ("operon", dict(evaluations=-1), "must be positive"),
+    ("operon", dict(seed=3), "'seed'"),
+    ("eql", dict(trails=3), "did you mean 'trials'"),
+    ("auto", dict(progress="yes"), "must be like False"),
+])
+def test_wrong_settings_are_one_line(engine, setting, told):
+    with pytest.raises(UserError, match=told):
+        require_engine(engine, setting)
 
 
 def test_the_one_who_asks_may_be_content():

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['UNIT_COUNTS', 'EXACT', 'Grown', 'WAYS', 'EQL_OPERATORS', 'DEFAULT_OPERATORS', 'sparse_schedule', 'train_on_table',
-           'sown', 'trained', 'read_formulas', 'without_terms', 'polished', 'formula_front', 'find_formulas',
-           'operator_units', 'eql']
+           'sown', 'trained', 'read_formulas', 'without_terms', 'formula_front', 'find_formulas', 'operator_units',
+           'eql']
 
 # %% ../../nbs/eql/04_regressor.ipynb #ca210923
 import math
@@ -26,9 +26,9 @@ from .network import EQL, PRIMITIVES, check_whole, pick_trial
 from .sowing import ScaledTable, read_state, sow, typical_size, typical_table, unplanted
 from .surgery import FAITHFUL_FORMULA, Problem, SurgeryState, operate, readable_states, solve_problems
 from .training import Stage, train_trials
-from ..laws.constants import fit_to_table, snap_to_table
-from ..laws.formula import complexity, dropped, evaluate, parse, symbol, tidy
-from ..search.engine import cache_key, checked, checked_guesses, finished, keep
+from ..laws.constants import polished
+from ..laws.formula import complexity, dropped, parse, symbol
+from ..search.engine import cache_key, checked, checked_guesses, finished, front_of, keep
 from ..search.front import Front
 
 # %% ../../nbs/eql/04_regressor.ipynb #404f4467
@@ -121,21 +121,6 @@ def without_terms(
         found += [*dict.fromkeys(fresh)]
     return found[:most]
 
-
-def polished(
-    expr: sp.Expr,
-    table: ScaledTable,
-) -> list[sp.Expr]:
-    "A formula with fitted constants, and with simple ones."
-    w = None if bool((table.weight == 1).all()) else table.weight.numpy()
-    try:
-        with np.errstate(all="ignore"):
-            fitted = fit_to_table(expr, table.inputs, table.target, w)
-            made = [fitted.expr, snap_to_table(fitted, table.inputs, table.target, w).expr]
-    except (UserError, TypeError, ValueError, OverflowError, ZeroDivisionError, AttributeError):
-        return []
-    return [e for e in map(tidy, made) if not e.has(sp.zoo, sp.nan, sp.oo, sp.I)]
-
 # %% ../../nbs/eql/04_regressor.ipynb #df92ed79
 def formula_front(
     found: Iterable[sp.Expr],
@@ -145,12 +130,9 @@ def formula_front(
     weights: Float[np.ndarray, " row"] | None = None,  # importance of the rows
 ) -> Front:
     "A front of tidy formulas and the median; errors that only rounding can tell apart count as equal."
-    inputs, middle = dict(zip(names, X.T)), float(np.median(y))
+    middle = float(np.median(y))
     floor = max(1e-9 * float(typical_size(y - middle)), 1e-15 * float(np.abs(y).max()))
-    unit = [n for n, v in inputs.items() if np.allclose(v**2, 1)]
-    short = {tidy(e, unit) for e in found} | {sp.Float(middle)}
-    loss = lambda e: max(float(np.average(np.abs(evaluate(e, inputs) - y), weights=weights)), floor)
-    return Front.of(((e, loss(e)) for e in sorted(short, key=sp.default_sort_key)), rows=len(y))
+    return front_of([*found, sp.Float(middle)], X, y, names, weights, floor)
 
 # %% ../../nbs/eql/04_regressor.ipynb #4ff01dc3
 WAYS: tuple[Callable[..., Grown], ...] = (sown, sown, trained, sown)  # one after the other, other seeds each
@@ -181,19 +163,19 @@ def find_formulas(
         return [sp.Float(float(table.target[0]))]
     how: dict[str, Any] = dict(trials=trials, layers=layers, primitives=primitives, steps=steps, penalty=penalty)
     values, w = np.column_stack([*table.inputs.values()]), table.weight.numpy()
-    front_of = lambda exprs: formula_front(exprs, values, table.target, names, w)
+    front_from = lambda exprs: formula_front(exprs, values, table.target, names, w)
     found: list[sp.Expr] = []
     for k, grow in enumerate(WAYS[:rounds]):
         now = time.monotonic()
         until = deadline if k == rounds - 1 else now + 0.7 * (deadline - now)
         grown = grow(table.head(few), seed=seed + 7919 * k, tries=tries, deadline=until, **how)
-        front = front_of([*found, *(e for e, _ in read_formulas(table, grown))])
+        front = front_from([*found, *(e for e, _ in read_formulas(table, grown))])
         better = [e for e in front.table["sympy"][::-1] if e not in found]
         better = better[: 1 if time.monotonic() > deadline else None]
         shorter, made = {d for e in better for d in without_terms(e)} - {*better}, []
-        for e in [*better, *sorted(shorter, key=complexity)]:
-            made += polished(e, table) if not made or time.monotonic() < deadline else []
-        front = front_of([*front.table["sympy"], *made])
+        for e in [*better, *sorted(shorter, key=lambda e: (complexity(e), str(e)))]:
+            made += polished(e, table.inputs, table.target, w) if not made or time.monotonic() < deadline else []
+        front = front_from([*front.table["sympy"], *made])
         found = [*front.table["sympy"]]
         if time.monotonic() > deadline or front.table["loss"].min() <= 2e-9 * table.scale:
             break
@@ -256,3 +238,6 @@ def eql(
     if not any(e.free_symbols for e in front.table["sympy"]) and np.ptp(y) > 0:
         warnings.warn("engine 'eql' found no formula that is better than a constant; try other operators", stacklevel=2)
     return front
+
+
+eql.own = find_formulas  # its settings are the engine's

@@ -21,7 +21,7 @@ from tqdm.auto import tqdm
 
 from ..core.contracts import ENGINES
 from ..core.errors import UserError
-from ..laws.constants import fit_to_table, snap_to_table
+from ..laws.constants import polished
 from ..laws.formula import complexity, evaluate, parse, shape_of, symbol, tidy
 from .engine import OPERATORS, cache_key, checked, checked_guesses, finished, keep
 from .engines import require_engine
@@ -96,21 +96,6 @@ def looks_like_noise(
     alike = float((z * z[near]).mean() / max((z * z).mean(), 1e-300))
     return bool(alike < 2 / np.sqrt(len(left)))
 
-# %% ../../nbs/search/08_auto.ipynb #73b54265
-def _polished(
-    expr: sp.Basic,
-    inputs: Mapping[str, np.ndarray],  # rows of the search
-    y: Float[np.ndarray, " row"],
-    weights: Float[np.ndarray, " row"] | None,
-) -> list[sp.Basic]:
-    "The formula, with fitted constants, and with simple ones."
-    try:
-        fitted = fit_to_table(expr, inputs, y, weights)
-        tried = [expr, fitted.expr, *([snap_to_table(fitted, inputs, y, weights).expr] if fitted.values else [])]
-    except (UserError, TypeError, NameError, ValueError, OverflowError, ZeroDivisionError, AttributeError):
-        return [expr]
-    return [tidy(e) for e in dict.fromkeys(tried) if not e.has(sp.zoo, sp.nan, sp.oo, sp.I)]
-
 # %% ../../nbs/search/08_auto.ipynb #0f8abbd5
 def _relatives(expr: sp.Basic) -> list[sp.Basic]:
     "Shorter forms that may be meant: for a polynomial in one input, a power of the input and a shift."
@@ -152,7 +137,7 @@ class Search:
             if time.monotonic() > until or (shape := str(shape_of(expr))) in self.shapes:
                 continue
             self.shapes.add(shape)
-            for made in _polished(expr, part, self.y[self.seen], w):
+            for made in polished(expr, part, self.y[self.seen], w):
                 values = np.asarray(evaluate(made, self.inputs))
                 if made not in self.values and np.isfinite(values).all():
                     self.values[made], self.circle[made] = values, circle

@@ -7,12 +7,13 @@ __all__ = ['engines', 'search', 'require_engine']
 
 # %% ../../nbs/search/04_engines.ipynb #daf74b67
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from ..core.contracts import ENGINES
-from ..core.errors import choose
+from ..core.errors import UserError, choose
 from ..laws.units import check_unit_texts
 from .engine import checked
 from .front import Front
@@ -25,10 +26,14 @@ def engines() -> list[str]:
     return list(ENGINES)
 
 # %% ../../nbs/search/04_engines.ipynb #8a44da8d
+_ANYTHING = inspect.Parameter.VAR_KEYWORD
+
+
 def _settings_of(engine: Callable) -> dict[str, inspect.Parameter]:
-    "What an engine can be told by name."
-    given = inspect.signature(engine).parameters
-    return {n: p for n, p in given.items() if p.kind in (p.KEYWORD_ONLY, p.VAR_KEYWORD)}
+    "What an engine can be told by name; what it hands on to a function `own` counts, too."
+    given = [inspect.signature(f).parameters for f in (engine, getattr(engine, "own", None)) if f]
+    kinds = (inspect.Parameter.KEYWORD_ONLY,) if len(given) > 1 else (inspect.Parameter.KEYWORD_ONLY, _ANYTHING)
+    return {n: p for parameters in given for n, p in parameters.items() if p.kind in kinds}
 
 
 def search(
@@ -59,15 +64,30 @@ def search(
     return rank_by_units(front, units, Table(dict(zip(names, X.T)), y, w))
 
 # %% ../../nbs/search/04_engines.ipynb #dc6649c1
+_GIVEN = ("seed", "out", "weights", "enough")  # what `distill` tells every engine
+
+
+def _check_setting(name: str, value: Any, known: Mapping[str, inspect.Parameter]) -> None:
+    "UserError when an engine has no such setting, or one of another kind; a positive number stays positive."
+    if any(p.kind == _ANYTHING for p in known.values()):
+        return
+    choose("setting of the engine", name, sorted(n for n in known if n not in _GIVEN))
+    usual, number = known[name].default, type(value) in (int, float)
+    fits = number and (type(usual) is float or type(value) is int) if type(usual) in (int, float) else True
+    if type(usual) in (bool, str) and type(value) is not type(usual) or not fits:
+        raise UserError(f"setting {name} of the engine is {value!r}; it must be like {usual!r}")
+    if number and type(usual) in (int, float) and usual > 0 >= value:
+        raise UserError(f"setting {name} of the engine is {value!r}; it must be positive")
+
+
 def require_engine(
     engine: str | Callable,  # a name of `engines()`, or a function
-    settings: Iterable[str] = (),  # names of what it shall be told
+    settings: Mapping[str, Any] | None = None,  # what it shall be told
 ) -> str | Callable:  # the same
     "The engine as it was given; UserError before any work is done when it cannot run here or knows no such setting."
     found = engine if callable(engine) else ENGINES[engine]
-    known = _settings_of(found)
-    for name in settings if not any(p.kind == p.VAR_KEYWORD for p in known.values()) else ():
-        choose("setting of the engine", name, sorted(known))
+    for name, value in (settings or {}).items():
+        _check_setting(name, value, _settings_of(found))
     whole = getattr(found, "func", found)  # a partial runs where its function runs
     if check := getattr(whole, "check", None):
         check()

@@ -18,7 +18,7 @@ import sympy as sp
 from scipy.optimize import minimize_scalar
 
 from ..core.errors import UserError
-from ..laws.constants import fit_to_table, snap_to_table
+from ..laws.constants import polished
 from ..laws.formula import complexity, parse, symbol
 from .engine import cache_key, checked, checked_guesses, complete, finished, front_of, keep
 from .front import Front
@@ -311,15 +311,6 @@ def _kernel(rows: _Rows, u: Terms, word: str, k: int, by: int | None, factors: b
     cosine = (lambda w: np.cos(np.atleast_1d(w) * v) * m) if word.startswith("sin") else None
     return (lambda w: f(v, np.atleast_1d(w)) * m), cosine
 
-# %% ../../nbs/search/07_library.ipynb #08d467f3
-def _polished(expr: sp.Basic, X: Matrix, y: Vector, names: Sequence[str]) -> sp.Basic:
-    "The formula with fitted and simplified constants; if that fails, as it was."
-    table = dict(zip(names, X.T))
-    try:
-        return snap_to_table(fit_to_table(expr, table, y, patience=40), table, y).expr
-    except (UserError, ValueError, TypeError, ArithmeticError, AttributeError, np.linalg.LinAlgError):
-        return expr
-
 # %% ../../nbs/search/07_library.ipynb #7302f35f
 def _best(proposals: Sequence[Proposal], most: int) -> list[Proposal]:
     "The best by a mixture of cost and error, and as many of the front of both."
@@ -435,6 +426,6 @@ def library(
 def _read(text: str, flip: int, X: Matrix, y: Vector, names: list[str]) -> list[str]:
     "A proposal as a polished formula, unless it has no real value."
     try:
-        return [str(_polished(flip * parse(text, names), X, y, names))]
+        return [str(polished(flip * parse(text, names), dict(zip(names, X.T)), y, patience=40)[-1])]
     except UserError:
         return []
