@@ -261,7 +261,7 @@ def discover(
     "From trajectories to a law: load, train, analyze, distill, check."
     plan, source, seconds = choose("budget", budget, BUDGETS), source_of(source, dim=dim, bodies=bodies), {}
     config = training_config(model or source.default_model, plan, loss, seed, settings, source.bodies or 4)
-    engine = MODELS[config.model].formula or require_engine(engine, engine_settings)
+    engine = MODELS[config.model].formula or require_engine(engine, dict(engine_settings or {}, operators=operators))
     folder = checked_out(out)
     with stage("load", seconds, say):
         data = source.load(plan, seed, folder=folder, resume=resume)

@@ -38,6 +38,9 @@ def expand(
         choose("axis", name, [*AXES, "settings", "engine_settings"])
     if "system" not in table:
         raise UserError("grid: system is missing; name one or a list of them")
+    for name in ("settings", "engine_settings"):
+        if not isinstance(table.get(name, {}), dict):
+            raise UserError(f"grid: {name} is {table[name]!r}; it must be a table such as {{ name = 1 }}")
     listed = {k: v if isinstance(v := table.get(k, default), list) else [v] for k, default in AXES.items()}
     return [
         {**dict(zip(listed, values)), **{k: dict(table[k]) for k in ("engine_settings",) if k in table},

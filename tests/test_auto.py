@@ -53,6 +53,13 @@ def test_finished_circles_are_not_asked_again(tmp_path, monkeypatch):
     assert asked[0] == ["operators", "seed", "time_limit", "weights"]
 
 
+def test_a_search_that_has_ended_gives_the_same_front_again(tmp_path):
+    y = rng.normal(size=len(X))  # only numbers of equal rank are left: what is fitted again may win
+    first, again = [searched(y, circles=QUICK, out=tmp_path / "search.csv") for _ in range(2)]
+    assert first.notes["circle"] == again.notes["circle"] and again.notes["stopped"] == "it was finished before"
+    assert first.table.equals(again.table)
+
+
 def test_the_time_limit_is_kept():
     front = searched(of("sin(x*z)*exp(-x)/(z + sin(3*x) + 2)"), time_limit=4.0)
     assert len(front) > 1 and front.notes["stopped"] == "time"

@@ -58,10 +58,19 @@ def test_settings_are_asked_for_before_the_work():
     ("operon", dict(seed=3), "'seed'"),
     ("eql", dict(trails=3), "did you mean 'trials'"),
     ("auto", dict(progress="yes"), "must be like False"),
+    ("auto", dict(operators=["+", "floor"]), "engine 'auto' has no operator 'floor'"),
+    ("operon", dict(operators=["+", "floor"]), "engine 'operon' has no operator 'floor'"),
+    ("eql", dict(operators=["+", "floor"]), "engine 'eql' has no operator 'floor'"),
 ])
 def test_wrong_settings_are_one_line(engine, setting, told):
     with pytest.raises(UserError, match=told):
         require_engine(engine, setting)
+
+
+def test_operators_beyond_the_usual_reach_those_who_know_them():
+    y = 2 * np.tanh(x) + 1
+    found = select(search(x[:, None], y, ["r"], "auto", operators=("+", "*", "tanh"), time_limit=60)).sympy
+    np.testing.assert_allclose(sp.lambdify(r, found)(x), y, rtol=1e-6)
 
 
 def test_the_one_who_asks_may_be_content():

@@ -269,6 +269,8 @@ MISTAKES = [
     ("[[grid]\n", "is not TOML"),
     ("[[grid]]\nsystem = 'spring'\nsettings = {lrr = 1}", "did you mean 'lr'"),
     ("[[grid]]\nsystem = 'spring'\nsettings = {seed = 1}", "setting 'seed' is unknown"),
+    ("[[grid]]\nsystem = 'spring'\nsettings = 3", "settings is 3; it must be a table"),
+    ("[[grid]]\nsystem = 'spring'\nengine_settings = [1]", r"engine_settings is \[1\]; it must be a table"),
     ("[[grid]]\nsystem = 'spring'\nbudget = 'huge'", "budget 'huge' is unknown"),
     ("[[grid]]\nsystem = 'spring'\nengine = 'oberon'", "did you mean 'operon'"),
 ]

@@ -11,6 +11,7 @@ __all__ = ['UNIT_COUNTS', 'EXACT', 'Grown', 'WAYS', 'EQL_OPERATORS', 'DEFAULT_OP
 import math
 import time
 import warnings
+from collections import ChainMap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,14 +22,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..core.errors import UserError
 from .network import EQL, PRIMITIVES, check_whole, pick_trial
 from .sowing import ScaledTable, read_state, sow, typical_size, typical_table, unplanted
 from .surgery import FAITHFUL_FORMULA, Problem, SurgeryState, operate, readable_states, solve_problems
 from .training import Stage, train_trials
 from ..laws.constants import polished
 from ..laws.formula import complexity, dropped, parse, symbol
-from ..search.engine import cache_key, checked, checked_guesses, finished, front_of, keep
+from ..search.engine import cache_key, check_operators, checked, checked_guesses, finished, front_of, keep
 from ..search.front import Front
 
 # %% ../../nbs/eql/04_regressor.ipynb #404f4467
@@ -182,7 +182,10 @@ def find_formulas(
     return found
 
 # %% ../../nbs/eql/04_regressor.ipynb #ba393a58
-EQL_OPERATORS = {"+": "identity", "-": "identity", "*": "product", "/": "division", "^2": "square", "^": "power"}
+EQL_OPERATORS: dict[str, Any] = {
+    "+": "identity", "-": "identity", "*": "product", "/": "division", "^2": "square", "^": "power"
+}
+_KNOWN: ChainMap[str, Any] = ChainMap(PRIMITIVES, EQL_OPERATORS)  # primitives that are registered later, too
 DEFAULT_OPERATORS = ("+", "-", "*", "/", "^2", "sin", "exp", "sigmoid")  # what a formula may be made of unless told
 
 
@@ -190,9 +193,7 @@ def operator_units(
     operators: Sequence[str],  # keys of `EQL_OPERATORS`, or names of primitives
 ) -> dict[str, int]:
     "Operations of a layer for the operators of a search."
-    if bad := [o for o in operators if o not in EQL_OPERATORS and o not in PRIMITIVES]:
-        known = ", ".join([*EQL_OPERATORS, *PRIMITIVES])
-        raise UserError(f"engine 'eql' has no operator {bad[0]!r}; choose from {known}")
+    check_operators("eql", operators, _KNOWN)
     named = dict.fromkeys(EQL_OPERATORS.get(o, o) for o in ("+", *operators))
     return {n: UNIT_COUNTS.get(n, 1) for n in named}
 
@@ -241,3 +242,4 @@ def eql(
 
 
 eql.own = find_formulas  # its settings are the engine's
+eql.operators = _KNOWN

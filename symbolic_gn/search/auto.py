@@ -10,6 +10,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,11 @@ from ..core.contracts import ENGINES
 from ..core.errors import UserError
 from ..laws.constants import polished
 from ..laws.formula import complexity, evaluate, parse, shape_of, symbol, tidy
-from .engine import OPERATORS, cache_key, checked, checked_guesses, finished, keep
+from .engine import OPERATORS, cache_key, check_operators, checked, checked_guesses, finished, keep
 from .engines import require_engine
 from .front import Front
+from .library import library
+from .operon import operon
 
 # %% ../../nbs/search/08_auto.ipynb #1fc1426b
 WIDE = (*OPERATORS, "^", "sqrt", "exp", "log", "sin", "cos")  # what a formula may be made of unless told otherwise
@@ -142,6 +145,10 @@ class Search:
                 if made not in self.values and np.isfinite(values).all():
                     self.values[made], self.circle[made] = values, circle
 
+    def restore(self, expr: sp.Basic, circle: str) -> None:
+        "Keep a formula as it is: it was fitted before."
+        self.values[expr], self.circle[expr] = np.asarray(evaluate(expr, self.inputs)), circle
+
     def front(self) -> Front:
         "The front on the rows held back."
         errors = np.abs(np.stack([*self.values.values()])[:, self.held] - self.y[self.held])
@@ -237,21 +244,34 @@ class _Asking:
 
     def __post_init__(self):
         self.until = time.monotonic() + self.limit
-        read = lambda key: {k: [parse(e, self.names) for e in texts] for k, texts in finished(self.out, key).items()}
-        self.end = cache_key(self.key, self.limit)
-        self.kept, self.ended = read(self.key), read(self.end).get(0)
+        self.end = lambda circle: cache_key(self.key, self.limit, circle)
+        self.kept = self._read(self.key)
+
+    def _read(self, key: str) -> dict[int, list[sp.Basic]]:
+        "Formulas that stand in the file."
+        return {k: [parse(e, self.names) for e in texts] for k, texts in finished(self.out, key).items()}
 
     def __call__(self, k: int, circle: Circle) -> list[sp.Basic]:
         if k not in self.kept:
-            allowed = tuple(o for o in circle.operators if o in self.operators)
+            more = [o for o in getattr(ENGINES[circle.engine], "operators", ()) if o not in WIDE]
+            allowed = tuple(o for o in (*circle.operators, *more) if o in self.operators)
             seconds = max(min(circle.share * self.limit, self.until - time.monotonic()), 0.1)
             self.kept[k] = _asked(circle, self.state, self.names, allowed, seconds, self.seed)
-            keep(self.out, self.key, k, [str(e) for e in self.kept[k]])
+            keep(self.out, self.key, k, self.kept[k])
         return self.kept[k]
 
-    def close(self, front: Front) -> None:
-        "Remember the front, which is the end."
-        keep(self.out, self.end, 0, [str(e) for e in front.table["sympy"]])
+    def close(self) -> None:
+        "Remember all formulas, in their order: this is the end."
+        for k, (circle, exprs) in enumerate(groupby(self.state.values, self.state.circle.get)):
+            keep(self.out, self.end(circle), k, list(exprs))
+
+    def reopen(self, circles: Iterable[str]) -> bool:
+        "Bring back the formulas of a search that has ended; whether there was one."
+        runs = [(k, c, exprs) for c in dict.fromkeys(circles) for k, exprs in self._read(self.end(c)).items()]
+        for _, circle, exprs in sorted(runs, key=lambda run: run[0]):
+            for expr in exprs:
+                self.state.restore(expr, circle)
+        return bool(runs)
 
 # %% ../../nbs/search/08_auto.ipynb #1d8da006
 def auto(
@@ -272,18 +292,24 @@ def auto(
 ) -> Front:  # with `notes`: circle, stopped, seconds
     "Search in widening circles, each starting from what the ones before proposed, until nothing is left to find."
     X, y, names, w = checked(X, y, names, weights)
+    check_operators("auto", operators, auto.operators)
     state, started = Search(X, y, names, w, seed), time.monotonic()
     able = [c for c in circles if _able(c) and set(c.operators) & set(operators)]
-    key = cache_key(X, y, names, list(operators), seed, [repr(c) for c in able], *([] if w is None else [w]))
+    guessed = checked_guesses(guesses, names)
+    key = cache_key(X, y, names, list(operators), seed, list(map(repr, [*able, *guessed])), *([] if w is None else [w]))
     ask = _Asking(state, names, operators, seed, 60.0 if time_limit is None else float(time_limit), out, key)
-    first = [sp.Float(float(np.median(y))), *checked_guesses(guesses, names), *(ask.ended or [])]
-    state.add(first, "guesses", np.inf)
+    ended = ask.reopen(["guesses", *(c.engine for c in able)])
+    if not ended:
+        state.add([sp.Float(float(np.median(y))), *guessed], "guesses", np.inf)
     try:
-        why = "it was finished before" if ask.ended else _walk(state, able, ask, ask.until, progress, enough)
+        why = "it was finished before" if ended else _walk(state, able, ask, ask.until, progress, enough)
     except KeyboardInterrupt:
         why = "interrupted"
     front, seconds = state.front(), round(time.monotonic() - started, 2)
-    if not ask.ended and why != "interrupted":
-        ask.close(front)
+    if not ended and why != "interrupted":
+        ask.close()
     front.notes = dict(circle=state.circle[front.table["sympy"].iloc[-1]], stopped=why, seconds=seconds)
     return front
+
+
+auto.operators = tuple(dict.fromkeys([*WIDE, *library.operators, *operon.operators]))

@@ -15,7 +15,7 @@ import numpy as np
 from ..core.contracts import ENGINES
 from ..core.errors import UserError, choose
 from ..laws.units import check_unit_texts
-from .engine import checked
+from .engine import check_operators, checked
 from .front import Front
 from .mending import Table, rank_by_units
 from .templates import fill_template
@@ -86,9 +86,12 @@ def require_engine(
 ) -> str | Callable:  # the same
     "The engine as it was given; UserError before any work is done when it cannot run here or knows no such setting."
     found = engine if callable(engine) else ENGINES[engine]
-    for name, value in (settings or {}).items():
+    told = {name: value for name, value in (settings or {}).items() if value is not None}
+    for name, value in told.items():
         _check_setting(name, value, _settings_of(found))
     whole = getattr(found, "func", found)  # a partial runs where its function runs
+    if known := getattr(whole, "operators", None):
+        check_operators(getattr(whole, "__name__", str(engine)), told.get("operators", ()), known)
     if check := getattr(whole, "check", None):
         check()
     return engine

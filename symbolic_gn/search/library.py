@@ -20,7 +20,9 @@ from scipy.optimize import minimize_scalar
 from ..core.errors import UserError
 from ..laws.constants import polished
 from ..laws.formula import complexity, parse, symbol
-from .engine import cache_key, checked, checked_guesses, complete, finished, front_of, keep
+from symbolic_gn.search.engine import (
+    cache_key, check_operators, checked, checked_guesses, complete, finished, front_of, keep
+)
 from .front import Front
 from .pairs import paired
 from symbolic_gn.search.terms import (
@@ -399,8 +401,7 @@ def library(
     guesses = checked_guesses(guesses, names)
     columns, everything = telling(X, y, seed), (X, names)
     X, names = X[:, columns], [names[k] for k in columns]
-    if bad := [o for o in operators if o not in _ALL]:
-        raise UserError(f"engine 'library' has no operator {bad[0]!r}; choose from {', '.join(_ALL)}")
+    check_operators("library", operators, _ALL)
     key = cache_key("library", X, y, names, list(operators), seed, *([] if w is None else [w]))
     found, rng = finished(out, key), np.random.default_rng(seed)
     pick = rng.permutation(len(y))[:450] if w is None else rng.choice(len(y), 450, p=w / w.sum())
@@ -429,3 +430,6 @@ def _read(text: str, flip: int, X: Matrix, y: Vector, names: list[str]) -> list[
         return [str(polished(flip * parse(text, names), dict(zip(names, X.T)), y, patience=40)[-1])]
     except UserError:
         return []
+
+
+library.operators = _ALL

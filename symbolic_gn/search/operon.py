@@ -18,7 +18,9 @@ from jaxtyping import Float
 
 from ..core.errors import UserError
 from ..laws.formula import parse, symbol
-from .engine import OPERATORS, cache_key, checked, checked_guesses, complete, finished, front_of, keep
+from symbolic_gn.search.engine import (
+    OPERATORS, cache_key, check_operators, checked, checked_guesses, complete, finished, front_of, keep
+)
 from .front import Front
 
 # %% ../../nbs/search/02_operon.ipynb #e0cc78d4
@@ -32,8 +34,7 @@ _WORDS = {"+": "add", "-": "sub", "*": "mul", "/": "div", "^": "pow"} | {
 
 def _symbols(operators: Sequence[str]) -> str:
     "What a formula may be made of, in Operon's words."
-    if bad := [o for o in operators if o not in _WORDS]:
-        raise UserError(f"engine 'operon' has no operator {bad[0]!r}; choose from {', '.join(_WORDS)}")
+    check_operators("operon", operators, _WORDS)
     return ",".join([*(_WORDS[o] for o in operators), "constant", "variable"])
 
 # %% ../../nbs/search/02_operon.ipynb #565bac9b
@@ -112,4 +113,4 @@ def operon(
     return front_of([*(e for k in sorted(found) for e in found[k]), *guesses], X, y, names, w)
 
 
-operon.check = _check
+operon.check, operon.operators = _check, tuple(_WORDS)

@@ -21,6 +21,8 @@ from tqdm.auto import tqdm
 
 from ..core.errors import UserError, check_writable, choose, write_atomic
 from ..discover import discover
+from ..models import MODELS
+from ..search.engines import require_engine
 from ..worlds.systems import PAIR, SYSTEMS, System, gaussian, register
 
 # %% ../../nbs/studies/03_forces.ipynb #ff7c52fe
@@ -93,9 +95,13 @@ def _alone(name: str, options: dict) -> dict:
 
 
 def measure(names: Sequence[str] = tuple(FORCES), jobs: int = 1, **options) -> pd.DataFrame:
-    "The table of several worlds."
+    "The table of several worlds; UserError before any work for what cannot be."
     for name in names:
         choose("force", name, FORCES)
+    require_engine(options.get("engine") or "auto")
+    choose("model", options.get("model") or "newton", MODELS)
+    if jobs < 1:
+        raise UserError(f"jobs is {jobs}; give a whole number from 1 on")
     with parallel_config(backend="loky", inner_max_num_threads=1):
         rows = Parallel(n_jobs=jobs, return_as="generator")(delayed(_alone)(name, options) for name in names)
         return pd.DataFrame(list(tqdm(rows, desc="worlds", total=len(names), disable=not sys.stderr.isatty())))
@@ -117,12 +123,13 @@ def main(
         if given.out:
             check_writable(given.out)
         table = measure(given.force, given.jobs, engine=given.engine, model=given.model, seed=given.seed)
+        if given.out:
+            write_atomic(given.out, table.to_csv(index=False))
     except UserError as error:
         print(f"forces: {error}", file=sys.stderr)
         return 2
-    if given.out:
-        write_atomic(given.out, table.to_csv(index=False))
-    print(table[["force", "recovered", "law", "true", "messages_alone", "seconds"]].to_string(index=False))
+    shown = ["force", "recovered", "law", "true", "messages_alone", "seconds"]
+    print(table.reindex(columns=shown).to_string(index=False))
     return 0
 
 
