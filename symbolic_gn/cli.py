@@ -32,7 +32,7 @@ _Setting = Annotated[
 ]
 _EngineSetting = Annotated[
     Optional[list[str]],
-    typer.Option("--engine-set", metavar="NAME=VALUE", help="A setting of the engine, e.g. --engine-set restarts=8."),
+    typer.Option("--engine-set", metavar="NAME=VALUE", help="Setting of the engine: restarts=8, template=m_i*m_j*f(r)"),
 ]
 _Data = Annotated[Optional[Path], typer.Option(help="Trajectories; default: those of the training.")]
 _Operators = Annotated[Optional[str], typer.Option(help="Of the search, with commas: +,-,*,/,exp,log,...")]

@@ -199,21 +199,22 @@ def distill(
     edges: int = 3000,  # rows for the search
     polish: int = 4,  # rounds of small repairs on the trajectories; 0: only refit
     out: str | Path | None = None,  # CSV of finished searches, to resume from
-    **settings,  # of the engine
+    **settings,  # of the engine; template: a form with holes that its formulas shall have
 ) -> Distillation:
     "From messages to a law: align, trim, search, fit."
     require_engine(engine, settings)
     started, features = time.monotonic(), dict(messages.invariants if features is None else features)
     scalar, alignment, across = _scalar(messages)
     energies = messages.messages_are == "energy" and np.shape(messages.components)[1] == 1
-    wide = not energies and _spans(scalar)
+    form = settings.get("template")  # a form that a user wants is neither repaired nor searched otherwise
+    wide = not (energies or form) and _spans(scalar)
     kept, trimmed = (np.arange(len(scalar)), {}) if wide else trim(np.asarray(messages.r, float), scalar)
     rows = np.random.default_rng(seed).permutation(kept)[:edges]
     notes = dict(engine=_name_of(engine), seed=seed, rule=rule, across=across, **trimmed)
-    judge = dict(rule=rule, polish=polish, seed=seed, provenance=notes)
+    judge = dict(rule=rule, polish=0 if form else polish, seed=seed, provenance=notes)
     options = settings | dict(engine=engine, seed=seed) | ({} if out is None else {"out": out})
     central = energies or (objective is None and across < 0.25)  # no reason to doubt it
-    ways = [component_wise] if component_wise is not None else [False] if central else [False, True]
+    ways = [bool(component_wise)] if component_wise is not None or central or form else [False, True]
     judged = _Judged(energies, objective, judge)
     found: list[tuple[Law, Front, list[Front], bool]] = []
     for apart in ways:
@@ -226,7 +227,7 @@ def distill(
         more = dict(time_limit=limit) | ({} if apart or wide else dict(enough=judged.enough))
         fronts = [seek(*_table(inputs, rows, y), **options, **more) for y in wanted]
         found.append((*judged(fronts, apart), fronts, apart))
-        if objective is not None and not (apart or energies):
+        if objective is not None and not (apart or energies or form):
             finer = _from_curves(objective, found[0][0], list(features), judge, options | dict(time_limit=time_limit))
             found[0] = (finer[0], finer[1], [*fronts, *finer[2]], apart) if finer else found[0]
     central_is_fine = objective is not None and _error(found[-1][0]) > 0.5 * _error(found[0][0])

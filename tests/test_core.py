@@ -100,6 +100,15 @@ def test_other_packages_join_by_entry_points(monkeypatch):
     assert numbers["guess"](1, 2) == 0.5 and "guess" not in Registry("number", {"one": 1})
 
 
+def test_what_a_strangers_module_raises_is_one_line(monkeypatch, tmp_path):
+    (tmp_path / "broken_stranger.py").write_text("raise RuntimeError('no licence')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    found = [EntryPoint("guess", "broken_stranger:guess", "some.group")]
+    monkeypatch.setattr(registry, "entry_points", lambda group: found)
+    with pytest.raises(UserError, match="number 'guess' cannot be loaded from broken_stranger:guess .*no licence"):
+        Registry("number", group="some.group")["guess"]
+
+
 # edges
 
 

@@ -137,6 +137,17 @@ def test_an_engine_is_asked_with_inputs_that_vary_and_the_users_options(tmp_path
     np.testing.assert_allclose(y, 2 * X[:, 0] - 1.98, atol=0.3)  # forces of the very rows
 
 
+def test_a_template_is_filled_and_its_form_is_kept():
+    t, law = toy("r1"), Law.of(TRUTH["r1"])
+    how = dict(engine="operon", restarts=1, evaluations=3000, template="m_i*m_j*f(r)")
+    found = distill(said(t, law), Accelerations(t), **how)
+    assert equivalent(found.law, TRUTH["r1"], data=t)
+    products = [e / (symbol("m_i") * symbol("m_j")) for e in found.proposals[0].table["sympy"] if e.free_symbols]
+    assert products and all(sp.simplify(e).free_symbols <= {symbol("r")} for e in products)
+    with pytest.raises(UserError, match="has no hole"):
+        distill(said(t, law), Accelerations(t), engine="operon", template="m_i*m_j/r")
+
+
 def test_features_take_the_place_of_the_messages_own():
     t, engine = toy("spring"), Asked()
     m = said(t, Law.of(TRUTH["spring"]), "force")

@@ -17,13 +17,13 @@ from symbolic_gn.eql.benchmark import (
     benchmark,
     benchmark_main,
     benchmark_row,
-    evolve_function,
     extrapolates,
     learn_function,
     plot_rates,
     read_benchmark,
     same_form,
     sample_function,
+    search_function,
     success_rates,
     wilson_interval,
 )
@@ -115,9 +115,15 @@ def test_a_trial_that_never_became_finite_is_a_failure(monkeypatch):
     assert rows["found"].tolist() == [False, True, False] and rows["chosen"].tolist() == [False, True, False]
 
 
-def test_operon_is_judged_by_the_same_rule():
-    rows = pd.DataFrame(evolve_function("xy", trials=1))
-    assert rows["found"].all() and rows["method"].tolist() == ["Operon"]
+@pytest.mark.parametrize("method", ["Operon", "engine eql"])
+def test_searches_are_judged_by_the_same_rule(method):
+    rows = pd.DataFrame(BENCHMARK_METHODS[method]("xy", 1, 0))
+    assert rows["found"].all() and rows["method"].tolist() == [method]
+
+
+def test_settings_reach_the_engine():
+    rows = pd.DataFrame(search_function("xy", "operon", trials=1, restarts=1, evaluations=500, operators=("+", "*")))
+    assert rows["method"].tolist() == ["operon"]
 
 
 def fake(name, trials, seed):

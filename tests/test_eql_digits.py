@@ -550,8 +550,8 @@ def test_table_resumes(tmp_path, monkeypatch, learned):
     calls = []
     monkeypatch.setattr(
         S, "sum_row",
-        lambda data, method, seed, recipe, how: (
-            calls.append((method, seed)) or dict(source=data.source, split=how, method=method, seed=seed)
+        lambda data, method, seed, recipe, how, prior: (
+            calls.append((method, seed)) or dict(source=data.source, split=how, method=method, prior=prior, seed=seed)
         ),
     )
     S.sums_table(out, methods=("l0", "relu"), seeds=2, recipe=TINY)
@@ -562,6 +562,7 @@ def test_command_line(tmp_path, capsys, monkeypatch):
     out = tmp_path / "t.csv"
     for wrong, says in {
         ("--methods", "l9"): "method 'l9'",
+        ("--priors", "plane head"): "did you mean 'plain head'",
         ("--sources", "nowhere"): "source 'nowhere'",
         ("--search", "0"): "search is 0",
         ("--split", "middle"): "split 'middle'",
@@ -571,13 +572,22 @@ def test_command_line(tmp_path, capsys, monkeypatch):
         said = capsys.readouterr().err
         assert said.startswith("error: ") and says in said and said.count("\n") == 1
     assert not out.exists()
+    out.write_text("a,b\n1,2\n")
+    assert S.sums_command(["--out", str(out)]) == 2 and "is no table of this command" in capsys.readouterr().err
+
+
+def test_without_a_plain_head_only_the_search_proposes(small):
+    run = S.learn_sums(small, "l0", 0, dataclasses.replace(TINY, **S.PRIORS["none"]))
+    assert set(run.proposed["kind"]) == {"searched"} and run.proposed["chosen"].sum() == 1
 
 
 def test_committed_table():
     "What the notebook says of its table."
     path = Path(__file__).parent.parent / "nbs" / "results" / "eql_digits.csv"
     table = pd.read_csv(path)
-    own = table[(table["source"] == "sklearn") & (table["split"] == "random")]
+    usual = table[(table["source"] == "sklearn") & (table["split"] == "random")]
+    assert set(usual["prior"]) == set(S.PRIORS)
+    own = usual[usual["prior"] == "plain head"]
     assert not own["title"].str.contains("MNIST").any() and (own["size"] == 8).all()
     assert all(set(own.loc[own["method"] == m, "seed"]) >= {0, 1, 2} for m in D.SUM_METHODS)
     assert (table["faithfulness"].dropna() <= 1e-5).all()

@@ -30,7 +30,8 @@ def verdict(text, name):
 
 
 def test_the_groups_are_whole():
-    assert [len(GROUPS[g]) for g in ("nguyen", "keijzer", "feynman", "twenty", "all")] == [12, 15, 92, 20, 119]
+    sizes = dict(nguyen=12, keijzer=15, feynman=92, livermore=22, twenty=20, all=141)
+    assert {name: len(group) for name, group in GROUPS.items()} == sizes
     assert len(set(TWENTY)) == 20 and {PROBLEMS[n].group for n in TWENTY} == {"nguyen", "keijzer", "feynman"}
     assert all(p.name == name and p.source and p.rows > 0 for name, p in PROBLEMS.items())
     assert max(len(p.ranges) for p in PROBLEMS.values()) == 5

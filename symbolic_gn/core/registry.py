@@ -49,7 +49,7 @@ class Registry(MutableMapping):
         "What stands at an entry's place; UserError in one line when that cannot be imported."
         try:
             return load(entry) if isinstance(entry, str) else entry.load()
-        except (ImportError, AttributeError) as error:
+        except Exception as error:  # whatever the module of a stranger does when it is imported
             place = entry if isinstance(entry, str) else entry.value
             raise UserError(f"{self.kind} {name!r} cannot be loaded from {place} ({error})") from error
 

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['BENCHMARK_FUNCTIONS', 'TWELVE', 'BENCHMARK_METHODS', 'BenchmarkFunction', 'sample_function', 'extrapolates',
-           'same_form', 'wilson_interval', 'benchmark_row', 'learn_function', 'evolve_function', 'read_benchmark',
+           'same_form', 'wilson_interval', 'benchmark_row', 'learn_function', 'search_function', 'read_benchmark',
            'benchmark', 'success_rates', 'plot_rates', 'benchmark_main']
 
 # %% ../../nbs/eql/06_benchmark.ipynb #6282bb38
@@ -153,23 +153,24 @@ def learn_function(
     ]
 
 # %% ../../nbs/eql/06_benchmark.ipynb #c3d4a9d9
-def evolve_function(
+def search_function(
     name: str,
+    engine: str,
     trials: int = 20,
     seed: int = 0,
+    *,
+    method: str | None = None,  # name in the table; None: that of the engine
+    **settings,  # of the engine
 ) -> list[dict]:  # rows
-    "Runs of Operon on one function; 25,000 formulas each."
+    "Runs of an engine of formulas on one function, each with a seed of its own."
     f, (x, y) = choose("function", name, BENCHMARK_FUNCTIONS), sample_function(name)
     rows, held, wall, cpu = [], len(x) // 5, time.perf_counter(), time.process_time()
     for k in range(trials):
-        front = search(
-            x[held:], y[held:], list(f.inputs), "operon", seed=seed + k, restarts=1,
-            operators=("+", "-", "*", "/", "exp", "sin")
-        )
+        front = search(x[held:], y[held:], list(f.inputs), engine, seed=seed + k, **settings)
         eq = snap_equation(Equation(select(front, "best").sympy, tuple(f.inputs), 0.0), x[held:], y[held:])
         with np.errstate(all="ignore"):
             error = float(np.mean((eq(x[:held]) - y[:held]) ** 2) / np.var(y))
-        rows.append(benchmark_row(eq, name, method="Operon", seed=seed + k, validation=error, rounds=1))
+        rows.append(benchmark_row(eq, name, method=method or engine, seed=seed + k, validation=error, rounds=1))
     best = min(rows, key=lambda r: (max(r["validation"], 1e-10), r["complexity"]))
     took = dict(seconds=round(time.perf_counter() - wall, 1), cpu=round(time.process_time() - cpu, 1))
     took["faithfulness"] = np.nan  # there is no network
@@ -179,7 +180,10 @@ def evolve_function(
 BENCHMARK_METHODS = {
     "EQL l0": lambda name, trials, seed: learn_function(name, "l0", trials, seed),
     "EQL l05": lambda name, trials, seed: learn_function(name, "l05", trials, seed),
-    "Operon": evolve_function,
+    "Operon": lambda name, trials, seed: search_function(
+        name, "operon", trials, seed, method="Operon", restarts=1, operators=("+", "-", "*", "/", "exp", "sin")
+    ),
+    "engine eql": lambda name, trials, seed: search_function(name, "eql", trials, seed, method="engine eql"),
 }
 
 

@@ -159,6 +159,7 @@ class Recipe:
     start: float = 0.1  # and their weights start smaller by this
     least: float = 0.05  # L0.5 leaves weights small, not zero: those below are cut before pruning
     slack: float = 0.02  # digits of error that a simpler formula may cost
+    plain: bool = True  # propose a head without bending units beside those that are searched
     jitter: bool = True
 
     def __post_init__(self):
@@ -282,13 +283,14 @@ def propose(
     plain, searched = plain_heads(seed=seed), adder.head
     loss, inputs = fixed_loss(Adder(adder.encoder, plain), z, labels, 256)
     refit_weights(plain, loss, 200)
-    rows = _facts(plain, inputs, loss, "plain")
+    rows = _facts(plain, inputs, loss, "plain") if recipe.plain else []
     if searched.regulariser == "l05":
         for layer in searched.layers:
             layer.mask *= layer.weight.abs() >= recipe.least
     loss, inputs = fixed_loss(adder, z, labels, 256)
     prune_weights(searched, loss, price=4.0)
     table = pd.DataFrame(rows + _facts(searched, inputs, loss, "searched"))
-    heads = [pick_trial(head, k) for head in (plain, searched) for k in range(head.trials)]
+    offered = (plain, searched) if recipe.plain else (searched,)
+    heads = [pick_trial(head, k) for head in offered for k in range(head.trials)]
     order = table.sort_values(["complexity", "loss"]).index
     return [heads[k] for k in order], table.loc[order].reset_index(drop=True)

@@ -49,7 +49,9 @@ def oscillator_pairs(
 # %% ../../nbs/eql/13_oscillator.ipynb #5c053b1e
 OSCILLATOR = Task(
     name="oscillator", make=oscillator_pairs, exact=lambda s, omega2: swing(s, omega2, np.array([DT]))[:, 0],
-    terms={"d": lambda d, v, p: d, "v": lambda d, v, p: v, "ω²d": lambda d, v, p: p * d, "ω²v": lambda d, v, p: p * v},
+    terms={
+        "d": lambda d, v, p: d, "v": lambda d, v, p: v, "ω²d": lambda d, v, p: p * d, "ω²v": lambda d, v, p: p * v,
+    },
     inside=((0.1, 1.0),), outside=((1.0, 1.5),), pairs=1000, samples=500, ask=(1, 5, 25, 50, 100, 200, 300, 500, 1000),
     plan=DynamicsPlan(
         steps=25, alone=1800, trials=1, polish=(100, 150, 150, 250), price=0.08, hidden=(50, 50, 50, 50), by_size=True,

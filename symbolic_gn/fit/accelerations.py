@@ -66,7 +66,9 @@ class Residual:
         with np.errstate(all="ignore"):
             out = self.f(*self.arrays, *theta[: len(theta) - self.data.drag])
         real = lambda s: np.where(np.imag(s) == 0, np.real(s), np.nan) if np.iscomplexobj(s) else s
-        return [np.broadcast_to(real(s), self.data.inputs["r"].shape) for s in out]
+        value, *slopes = [np.broadcast_to(real(s), self.data.inputs["r"].shape) for s in out]
+        flat = np.isfinite(value)  # where a value has no slope, as 0**p has none in p, nothing changes
+        return [value, *(np.where(flat & ~np.isfinite(s), 0.0, s) for s in slopes)]
 
     def column(self, strength: np.ndarray) -> np.ndarray:
         "Weighted accelerations from a strength on each edge, as one column."

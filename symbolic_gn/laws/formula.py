@@ -248,6 +248,8 @@ def _mark(e: sp.Basic, values: dict[str, float], top: bool = False) -> sp.Basic:
         return sp.Add(*[_mark(t, values, top) for t in terms])
     if isinstance(e, sp.Piecewise):
         return sp.Piecewise(*[(v if v == 0 else _mark(v, values, top), _mark(c, values)) for v, c in e.args])
+    if isinstance(e, (sp.Max, sp.Min)):
+        return e.func(*[a if a == 0 else _mark(a, values, top) for a in e.args])
     if isinstance(e, sp.Tuple):
         return sp.Tuple(*[_mark(entry, values, top) for entry in e])
     if e.is_Mul or top:

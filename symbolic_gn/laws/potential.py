@@ -72,6 +72,7 @@ def _antiderivative(
     f: sp.Expr,  # a force of r and properties of bodies
 ) -> sp.Expr | None:  # None if there is none that is easy
     "An integral of f over r, without a constant and without jumps."
+    f = sp.piecewise_fold(f.rewrite(sp.Piecewise)) if f.has(sp.Max, sp.Min) else f
     if not isinstance(f, sp.Piecewise):
         parts = [_term_integral(t) for t in sp.Add.make_args(sp.expand_mul(f))]
         return None if any(p is None for p in parts) else sp.Add(*parts)

@@ -24,6 +24,7 @@ from ..core.contracts import ENGINES
 from ..core.errors import UserError
 from ..laws.constants import polished
 from ..laws.formula import complexity, evaluate, parse, shape_of, symbol, tidy
+from .contacts import contacts
 from .engine import OPERATORS, cache_key, check_operators, checked, checked_guesses, finished, keep
 from .engines import require_engine
 from .front import Front
@@ -31,7 +32,8 @@ from .library import library
 from .operon import operon
 
 # %% ../../nbs/search/08_auto.ipynb #1fc1426b
-WIDE = (*OPERATORS, "^", "sqrt", "exp", "log", "sin", "cos")  # what a formula may be made of unless told otherwise
+_SMOOTH = (*OPERATORS, "^", "sqrt", "exp", "log", "sin", "cos")
+WIDE = (*_SMOOTH, "max")  # what a formula may be made of unless told otherwise; "max" for what ends at a place
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class Circle:
     "One step of the search."
     engine: str
     share: float  # of the time limit
-    operators: tuple[str, ...] = WIDE  # those of the user's among these
+    operators: tuple[str, ...] = _SMOOTH  # those of the user's among these
     settings: Mapping[str, Any] = field(default_factory=dict)  # the engine's own
     builds: bool = False  # whether parts of known formulas become inputs
 
@@ -295,7 +297,7 @@ def auto(
     check_operators("auto", operators, auto.operators)
     state, started = Search(X, y, names, w, seed), time.monotonic()
     able = [c for c in circles if _able(c) and set(c.operators) & set(operators)]
-    guessed = checked_guesses(guesses, names)
+    guessed = [*checked_guesses(guesses, names), *(contacts(X, y, names, w) if "max" in operators else [])]
     key = cache_key(X, y, names, list(operators), seed, list(map(repr, [*able, *guessed])), *([] if w is None else [w]))
     ask = _Asking(state, names, operators, seed, 60.0 if time_limit is None else float(time_limit), out, key)
     ended = ask.reopen(["guesses", *(c.engine for c in able)])

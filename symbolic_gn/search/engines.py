@@ -18,7 +18,7 @@ from ..laws.units import check_unit_texts
 from .engine import check_operators, checked
 from .front import Front
 from .mending import Table, rank_by_units
-from .templates import fill_template
+from .templates import check_template, fill_template
 
 # %% ../../nbs/search/04_engines.ipynb #0c99e8f7
 def engines() -> list[str]:
@@ -87,6 +87,8 @@ def require_engine(
     "The engine as it was given; UserError before any work is done when it cannot run here or knows no such setting."
     found = engine if callable(engine) else ENGINES[engine]
     told = {name: value for name, value in (settings or {}).items() if value is not None}
+    if "template" in told:
+        check_template(told.pop("template"))
     for name, value in told.items():
         _check_setting(name, value, _settings_of(found))
     whole = getattr(found, "func", found)  # a partial runs where its function runs

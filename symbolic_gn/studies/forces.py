@@ -64,9 +64,9 @@ FORCES = {
 def world(
     name: str,  # a key of FORCES
 ) -> System:
-    "One of the ten worlds, registered so that `discover` knows it by name."
+    "One of the ten worlds, registered as `force_` and its name, so that `discover` knows it."
     potential, options = choose("force", name, FORCES)
-    return SYSTEMS.get(name) or register(name, potential, **options)
+    return SYSTEMS.get(f"force_{name}") or register(f"force_{name}", potential, **options)
 
 # %% ../../nbs/studies/03_forces.ipynb #cd123760
 def row(
@@ -74,11 +74,11 @@ def row(
     **options,  # of `discover`: model, engine, budget, seed, steps, ...
 ) -> dict:
     "What `discover` finds in one world."
-    world(name)
+    system = world(name)
     try:
-        found = discover(name, progress=False, **options).summary
+        found = discover(system.name, progress=False, **options).summary
     except UserError as error:
-        return dict(force=name, recovered=False, law=str(error), true=str(SYSTEMS[name].true_law))
+        return dict(force=name, recovered=False, law=str(error), true=str(system.true_law))
     said, verdict = found["from_messages"], found["verdict"]
     return dict(
         force=name, recovered=bool(found["recovered"]), law=found["law"]["text"], true=found["true_law"],

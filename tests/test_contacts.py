@@ -1,0 +1,66 @@
+"Formulas that end at a place: where the target is silent, which power, and the whole way to a law of contact."
+import numpy as np
+import pytest
+import sympy as sp
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from symbolic_gn.laws.formula import evaluate, parametrise, parse, symbol
+from symbolic_gn.laws.law import Law
+from symbolic_gn.laws.potential import potential
+from symbolic_gn.search.contacts import POWERS, beyond, contacts
+from symbolic_gn.search.engines import search
+from symbolic_gn.search.front import select
+
+rng = np.random.default_rng(0)
+r = rng.uniform(0.3, 4, 300)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.sampled_from(POWERS), st.floats(1.0, 3.0), st.floats(0.5, 20), st.sampled_from([-1, 1]))
+def test_place_and_power_are_seen(power, place, strength, sign):
+    y = sign * strength * np.maximum(place - r, 0) ** float(power)
+    found = contacts(r[:, None], y, ["r"])
+    error = min(np.abs(evaluate(e, {"r": r}) - y).mean() for e in found)
+    assert found and error < 0.1 * np.abs(y).mean() and all(e.has(sp.Max) for e in found)
+
+
+def test_the_other_side_a_second_input_and_weights():
+    X = np.column_stack([rng.normal(size=300), r])
+    y = 0.7 * np.maximum(r - 1.5, 0) ** 2
+    (first, *_), w = contacts(X, y, ["x", "r"]), (r < 3).astype(float)
+    assert first.free_symbols == {symbol("r")}
+    assert contacts(X, np.where(r < 3, y, 1e3), ["x", "r"], w)
+
+
+@pytest.mark.parametrize("y", [1 / r, np.sin(r), 0 * r, 2 + 0 * r, rng.normal(size=300), np.exp(-r)])
+def test_what_does_not_end_gives_nothing(y):
+    assert contacts(r[:, None], y, ["r"]) == []
+
+
+def test_silence_needs_rows_on_both_sides():
+    assert beyond(r, r, 0.0) == np.inf and beyond(r, np.where(r > 2, 0.0, 1.0), 2.0) == 0
+
+
+def test_zero_stays_the_end():
+    form, start = parametrise(parse("5*Max(0, 2 - r)**(3/2)"))
+    assert set(start.values()) == {5.0, 2.0} and form.has(sp.Max)
+
+
+@pytest.mark.parametrize("text", ["3.3*Max(1.7 - r, 0)**(5/2)", "0.4*Max(r - 2.2, 0)"])
+def test_auto_finds_it_and_only_when_it_may(text):
+    y = np.asarray(evaluate(parse(text), {"r": r}))
+    found = select(search(r[:, None], y, ["r"], "auto", time_limit=20), "best").sympy
+    np.testing.assert_allclose(evaluate(found, {"r": r}), y, atol=1e-7)
+    assert found.has(sp.Max)
+    other = search(r[:, None], y, ["r"], "auto", time_limit=2, operators=("+", "*"))
+    assert not any(e.has(sp.Max) for e in other.table["sympy"])
+
+
+def test_a_law_of_contact_in_every_form():
+    law = Law.of(parse("-5*Max(0, 2 - r)**(3/2)"))
+    assert Law.from_json(law.to_json()).sympy == law.sympy and "max" in law.latex()
+    np.testing.assert_allclose(law.numpy()(r=np.array([1.0, 2.5])), [-5, 0])
+    V = sp.lambdify(symbol("r"), potential(law), "numpy")
+    near, far = V(np.array([1.0, 1.5])), V(np.array([2.5, 3.5]))
+    assert far[0] == far[1] and np.diff(near) / 0.5 == pytest.approx(-3.3, rel=0.1)
