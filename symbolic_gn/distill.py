@@ -20,7 +20,7 @@ from .align import Alignment, across_share, align, speaking, trim
 from .core.contracts import Objective
 from .core.errors import UserError, choose
 from .laws.equivalence import Equivalence, equivalent  # stand below, are looked for here
-from .laws.formula import standard, symbol, tidy
+from .laws.formula import soften, standard, symbol, tidy
 from .laws.law import Law
 from .search.engines import ENGINES, engines, require_engine, search  # the first two as well
 from .search.front import Front, select
@@ -128,8 +128,8 @@ def _error(law: Law) -> float:
 class _Judged:
     "The law from the proposals, and the front that it was taken from; the same question is answered once."
 
-    def __init__(self, energies: bool, objective: Objective | None, judge: Mapping):
-        self.energies, self.objective, self.judge, self.known = energies, objective, judge, {}
+    def __init__(self, energies: bool, objective: Objective | None, judge: Mapping, form: bool = False):
+        self.energies, self.objective, self.judge, self.form, self.known = energies, objective, judge, form, {}
         self.started, self.spent = time.monotonic(), 0.0
 
     def __call__(self, fronts: list[Front], apart: bool) -> tuple[Law, Front]:
@@ -144,8 +144,10 @@ class _Judged:
         front = _slopes(fronts[0]) if self.energies else fronts[0]
         if self.objective is None:
             return Law.of(select(front, self.judge["rule"]).sympy, provenance=self.judge["provenance"]), front
+        formulas = list(front.table["sympy"])
+        wanted = [*formulas, *map(soften, formulas)] if self.form else front  # a wanted form may still be softened
         try:
-            return self.objective.choose(front, **self.judge)
+            return self.objective.choose(wanted, **self.judge)
         except UserError:  # nothing but a constant, or nothing that fits: begin with the distance
             return self.objective.choose([symbol("r")], **self.judge)
 
@@ -215,7 +217,7 @@ def distill(
     options = settings | dict(engine=engine, seed=seed) | ({} if out is None else {"out": out})
     central = energies or (objective is None and across < 0.25)  # no reason to doubt it
     ways = [bool(component_wise)] if component_wise is not None or central or form else [False, True]
-    judged = _Judged(energies, objective, judge)
+    judged = _Judged(energies, objective, judge, bool(form))
     found: list[tuple[Law, Front, list[Front], bool]] = []
     for apart in ways:
         if found and _error(found[0][0]) < 0.05:
