@@ -172,4 +172,4 @@ def test_a_file_that_is_no_table_is_named(tmp_path):
     (tmp_path / "u.csv").write_text("a,b\n1,2\n", encoding="utf-8")
     with pytest.raises(UserError, match="is no table of this benchmark"):
         read_benchmark(tmp_path / "u.csv")
-    assert set(BENCHMARK_METHODS) == {"EQL l0", "EQL l05", "Operon"}
+    assert set(BENCHMARK_METHODS) == {"EQL l0", "EQL l05", "Operon", "engine eql"}
