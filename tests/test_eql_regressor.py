@@ -352,7 +352,7 @@ def test_a_constant_target_is_a_constant():
 def test_guesses_enter_the_front_and_the_search_is_not_done_again(tmp_path, monkeypatch):
     X = table(60)
     y = X[:, 0] * X[:, 1] / (X[:, 2] + 0.3) ** 2
-    how = dict(out=tmp_path / "search.csv", operators=("+", "*"), rounds=1)
+    how = dict(out=tmp_path / "search.csv", operators=("+", "*"), rounds=1, time_limit=10)
     search = lambda **more: eql(X, y, list("xyz"), **how, **more)
     alone = select(search(), "best")
     monkeypatch.setattr(regressor, "find_formulas", None)
@@ -381,7 +381,7 @@ def test_noise_does_not_lengthen_the_formula(monkeypatch):
     X = table()
     y = X[:, 0] * X[:, 1] / X[:, 2]
     noisy = y * (1 + 0.01 * np.random.default_rng(1).normal(size=200))
-    model = SymbolicRegressor("eql", settings=dict(rounds=1, trials=4, steps=150)).fit(X, noisy)
+    model = SymbolicRegressor("eql", settings=dict(rounds=1, trials=2, steps=150)).fit(X, noisy)
     assert model.score(X, y) > 0.999 and complexity(model.equation_) < 15
 
 
