@@ -44,9 +44,10 @@ def test_a_beam_keeps_what_is_beaten_and_says_so():
 
 
 def test_settings_are_asked_for_before_the_work():
-    require_engine("operon", dict(restarts=2, population=100, time_limit=3))
-    require_engine("eql", dict(trials=2, penalty=1e-3, rows=100))
-    require_engine(lambda X, y, names, **anything: None, dict(whatever="x"))
+    known = dict(operon=dict(restarts=2, population=100, time_limit=3), eql=dict(trials=2, penalty=1e-3, rows=100))
+    assert [require_engine(name, settings) for name, settings in known.items()] == ["operon", "eql"]
+    own = lambda X, y, names, **anything: None
+    assert require_engine(own, dict(whatever="x")) is own
 
 
 @pytest.mark.parametrize("engine, setting, told", [
