@@ -217,12 +217,12 @@ def on_dask(cells: dict[str, dict], work: Callable, address: str) -> Iterator[di
     except ImportError:
         raise UserError("--dask needs Dask; install it with `pip install 'symbolic_gn[cluster]'`") from None
     try:
-        client = Client(address, timeout="10s")
+        client = Client(address, timeout="10s", set_as_default=False)
     except (OSError, ValueError) as error:
         raise UserError(f"--dask {address}: no scheduler answers there ({type(error).__name__})") from None
     with client:
         futures = {client.submit(run_cell, key, cell, work, pure=False): key for key, cell in cells.items()}
-        for future in as_completed(futures):
+        for future in as_completed(futures, loop=client.loop):
             key = futures[future]
             if future.status == "finished":
                 yield future.result()

@@ -15,6 +15,7 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
+import xarray as xr
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -245,6 +246,14 @@ def test_no_scheduler_gets_one_line(tmp_path):
     pytest.importorskip("distributed", reason="the extra [cluster] is not installed")
     with pytest.raises(UserError, match="no scheduler answers"):
         run(tmp_path, dask="tcp://127.0.0.1:9")
+
+
+def test_a_scheduler_that_does_not_answer_is_not_asked_again_by_others(tmp_path):
+    pytest.importorskip("distributed", reason="the extra [cluster] is not installed")
+    with pytest.raises(UserError, match="no scheduler answers") as caught:
+        run(tmp_path, dask="nowhere://1")
+    xr.Dataset(dict(a=("x", [1.0]))).to_netcdf(tmp_path / "a.nc", engine="h5netcdf")
+    assert xr.load_dataset(tmp_path / "a.nc")["a"].item() == 1 and caught  # with all that it holds
 
 
 def test_dask_is_named_when_it_is_missing(tmp_path, monkeypatch):
