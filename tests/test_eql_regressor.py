@@ -230,7 +230,7 @@ def test_a_root_without_roots_is_no_constant():
     x = np.linspace(0.01, 4, 100)[:, None]
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
-        found = eql(x, np.sqrt(x[:, 0]), ["x"], rounds=1)
+        found = eql(x, np.sqrt(x[:, 0]), ["x"], rounds=1, time_limit=25)
     best = select(found, "best")
     assert best.loss < 1e-3 and best.sympy.free_symbols == {symbol("x")}
 
@@ -381,7 +381,7 @@ def test_noise_does_not_lengthen_the_formula(monkeypatch):
     X = table()
     y = X[:, 0] * X[:, 1] / X[:, 2]
     noisy = y * (1 + 0.01 * np.random.default_rng(1).normal(size=200))
-    model = SymbolicRegressor("eql", settings=dict(rounds=1, trials=2, steps=150)).fit(X, noisy)
+    model = SymbolicRegressor("eql", settings=dict(rounds=1, trials=2, steps=150), time_limit=25).fit(X, noisy)
     assert model.score(X, y) > 0.999 and complexity(model.equation_) < 15
 
 
