@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from symbolic_gn.core.errors import UserError
-from symbolic_gn.laws.constants import TableResidual, fit_to_table, simple_forms, snap_to_table
-from symbolic_gn.laws.formula import parse, symbol
+from symbolic_gn.laws.constants import TableResidual, at_limits, fit_to_table, polished, simple_forms, snap_to_table
+from symbolic_gn.laws.formula import evaluate, parse, symbol
 
 few = settings(max_examples=20, deadline=None)
 x = np.linspace(0.5, 3, 120)
@@ -90,3 +90,28 @@ def test_names_of_numbers_are_numbers_unless_an_input_has_them():
     assert parse("pi*x", ["pi", "x"]) == symbol("pi") * symbol("x")
     assert parse("ln(x) + coth(x)") == sp.log(symbol("x")) + sp.coth(symbol("x"))
     assert parse(str(sp.sin(2 * sp.pi * symbol("x"))), ["x"]) == sp.sin(2 * sp.pi * symbol("x"))
+
+
+@pytest.mark.parametrize("text", [
+    "sin(k*x)/k", "z*k/tanh(k*x)", "(exp(k*x) - 1)/k + z", "sqrt(z - k)*sqrt(z + k)", "z + k*x", "(x + k)/(z - k**2)",
+    "(1 - cos(k*x))/k**2",
+])
+@given(k=st.floats(1e-5, 1e-4), sign=st.sampled_from([-1, 1]))
+@settings(max_examples=5, deadline=None)
+def test_what_vanishes_is_at_its_limit(text, k, sign):
+    expr = parse(text).subs(symbol("k"), sp.Float(sign * k))
+    limit = at_limits(expr, TABLE)
+    values = lambda e: evaluate(e, {"x": x, "z": z})
+    np.testing.assert_allclose(values(limit), values(expr), rtol=1e-2)
+    assert not limit.atoms(sp.sin, sp.tanh, sp.exp, sp.cos)
+    assert at_limits(limit, TABLE) == limit
+
+
+def test_the_limit_is_taken_where_the_data_cannot_tell():
+    made = polished(parse("3.1*z*sin(0.00002*x)"), TABLE, 2 * x * z)
+    assert made[-1] == parse("2*x*z")
+    assert polished(parse("3.1*z*sin(0.9*x)"), TABLE, 2 * z * np.sin(x))[-1] == parse("2*z*sin(x)")
+
+
+def test_a_formula_without_values_stays_as_it_is():
+    assert polished(sp.zoo * symbol("x"), TABLE, x) == [sp.zoo * symbol("x")]

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['TableResidual', 'FittedConstants', 'fit_form', 'fit_to_table', 'simple_forms', 'round_constants', 'snap_to_table',
-           'polished']
+           'at_limits', 'polished']
 
 # %% ../../nbs/laws/05_constants.ipynb #b773f2c9
 from collections.abc import Callable, Hashable, Iterable, Mapping
@@ -17,7 +17,7 @@ from jaxtyping import Float
 from scipy.optimize import least_squares
 
 from ..core.errors import UserError
-from .formula import as_number, parametrise, parse, simple_numbers, symbol, tidy
+from .formula import as_number, complexity, parametrise, parse, simple_numbers, symbol, tidy
 
 # %% ../../nbs/laws/05_constants.ipynb #ed898b10
 class TableResidual:
@@ -224,6 +224,39 @@ def snap_to_table(
         return fitted
     return fit_form(form, {n: float(state.theta[k]) for k, n in enumerate(names) if k not in held}, columns, y, w)
 
+# %% ../../nbs/laws/05_constants.ipynb #9b0a0002
+_SERIES: dict[Any, Callable[[sp.Expr], sp.Expr]] = {
+    **dict.fromkeys((sp.sin, sp.tan, sp.tanh, sp.sinh, sp.asin, sp.atan), lambda z: z),
+    sp.cos: lambda z: 1 - z**2 / 2, sp.cosh: lambda z: 1 + z**2 / 2, sp.exp: lambda z: 1 + z,
+}  # for small z
+
+
+def at_limits(
+    expr: sp.Basic,  # a formula
+    X: Mapping | Any,  # a column for each input
+    small: float = 0.03,  # arguments below it vanish; in a sum, terms below its square
+) -> sp.Basic:
+    "The formula with what vanishes in the table at its limit: sin(z) is z, and u + 1e-9 is u."
+    nodes = [n for n in sp.preorder_traversal(expr) if n.is_Add or n.func in _SERIES]
+    parts = [*{e: None for n in nodes for e in (n, *n.args) if e.free_symbols}]
+    columns = _columns(X, expr.free_symbols)
+    with np.errstate(all="ignore"):
+        measured = sp.lambdify([*map(symbol, columns)], parts, modules="numpy", cse=True)(*columns.values())
+    values = dict(zip(parts, measured))
+    value = lambda e: values[e] if e.free_symbols else float(e)
+    vanishes = lambda e: bool(np.max(np.abs(value(e))) < small)
+    tiny = lambda t, whole: bool(np.all(np.abs(value(t)) < small**2 * np.abs(value(whole))))
+
+    def walk(e: sp.Basic) -> sp.Basic:
+        if not e.free_symbols or not e.args:
+            return e
+        if e.func in _SERIES and vanishes(e.args[0]):
+            return _SERIES[e.func](walk(e.args[0]))
+        return e.func(*(walk(a) for a in e.args if not e.is_Add or not tiny(a, e)))
+
+    limit = walk(expr)
+    return expr if limit.has(sp.zoo, sp.nan, sp.oo) else limit
+
 # %% ../../nbs/laws/05_constants.ipynb #9c0a0002
 def polished(
     expr: sp.Basic,
@@ -233,11 +266,16 @@ def polished(
     *,
     patience: int = 200,  # evaluations of the fit, at most
 ) -> list[sp.Basic]:
-    "The formula, the same with fitted constants, and with simple ones: the simplest is the last."
+    "The formula, the same with fitted constants, with simple ones, and at its limit: the simplest is the last."
     try:
         with np.errstate(all="ignore"):
             fitted = fit_to_table(expr, X, y, weights, patience=patience)
             made = [expr, fitted.expr, snap_to_table(fitted, X, y, weights).expr]
-    except (UserError, ValueError, TypeError, NameError, ArithmeticError, AttributeError, np.linalg.LinAlgError):
+            limit = at_limits(fitted.expr, X)
+            if limit != fitted.expr and complexity(limit) <= complexity(fitted.expr):
+                again = fit_to_table(limit, X, y, weights, patience=patience)
+                if again.loss <= fitted.loss + 1e-9 * float(np.std(y)):
+                    made.append(snap_to_table(again, X, y, weights).expr)
+    except (UserError, ValueError, TypeError, NameError, LookupError, ArithmeticError, AttributeError, np.linalg.LinAlgError):
         return [expr]
     return [*dict.fromkeys(tidy(e) for e in made if not e.has(sp.zoo, sp.nan, sp.oo, sp.I))]

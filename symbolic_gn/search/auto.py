@@ -257,7 +257,8 @@ class _Asking:
         if k not in self.kept:
             more = [o for o in getattr(ENGINES[circle.engine], "operators", ()) if o not in WIDE]
             allowed = tuple(o for o in (*circle.operators, *more) if o in self.operators)
-            seconds = max(min(circle.share * self.limit, self.until - time.monotonic()), 0.1)
+            left = self.until - min(0.05 * self.limit, 5.0) - time.monotonic()  # the rest is for fitting
+            seconds = max(min(circle.share * self.limit, left), 0.1)
             self.kept[k] = _asked(circle, self.state, self.names, allowed, seconds, self.seed)
             keep(self.out, self.key, k, self.kept[k])
         return self.kept[k]

@@ -49,7 +49,7 @@ def _evolve(
     "One run of Operon: its Pareto front as text."
     from pyoperon.sklearn import SymbolicRegressor
 
-    limit = None if seconds is None else max(1, math.ceil(seconds))
+    limit = None if seconds is None else max(1, math.floor(seconds))
     engine = SymbolicRegressor(
         allowed_symbols=_symbols(operators), objectives=["r2", "length"], max_time=limit, generations=10_000,
         model_selection_criterion="mean_squared_error", **settings)
@@ -109,7 +109,8 @@ def operon(
         more = dict(random_state=1000 * seed + k, n_threads=threads, **settings)
         return _renamed(_evolve(X[pick], y[pick] / scale, alias, operators, left, **more), names, scale)
 
-    complete(found, restarts, run, lambda k, formulas: keep(out, key, k, formulas), time_limit)
+    limit = None if time_limit is None else 0.85 * time_limit  # the rest is for reading
+    complete(found, restarts, run, lambda k, formulas: keep(out, key, k, formulas), limit)
     return front_of([*(e for k in sorted(found) for e in found[k]), *guesses], X, y, names, w)
 
 
