@@ -213,6 +213,8 @@ def test_an_engine_gets_the_same_as_all_others():
     assert asked["operators"] == bench.BENCHMARK_OPERATORS and asked["names"] == ["q2", "Ef"]
     np.testing.assert_array_equal(asked["y"], draw_problem("I.12.5", 7)[1])
     assert row["engine"] == "spy" and row["limit"] == 12.0
+    row = judge_one("livermore-12", spy, published=True)
+    assert asked["rows"] == row["rows"] == 50 and row["key"] != judge_one("livermore-12", spy)["key"]
 
 
 def test_time_is_used_up_and_not_exceeded():

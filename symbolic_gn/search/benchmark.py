@@ -224,6 +224,7 @@ def _head(
     noise: float,
     seconds: float | None,
     rule: str,
+    published: bool = False,
     **settings,
 ) -> dict:
     "The columns that say which run a row is of; the key stands for all of them."
@@ -233,6 +234,7 @@ def _head(
     name = engine if isinstance(engine, str) else getattr(engine, "__name__", "engine")
     what = dict(problem=p.name, group=p.group, engine=name, seed=seed, noise=float(noise))
     what |= dict(rule=choose("rule", rule, [*RULES]), limit=None if seconds is None else float(seconds))
+    what |= dict(rows=p.rows) if published else {}
     what["settings"] = json.dumps(_settled(engine, seconds, settings), sort_keys=True, default=str)
     return {"key": cache_key(what), **what}
 
@@ -244,12 +246,13 @@ def judge_one(
     noise: float = 0.0,  # in units of the target's spread
     seconds: float | None = 60.0,  # None: as long as the engine likes
     rule: str = "best",  # which formula of the front is taken
+    published: bool = False,  # a table of the published size, instead of 200 rows or more
     **settings,  # of the engine
 ) -> dict:  # a row
     "One search, judged; an engine that fails gives a row that says why."
-    row = _head(problem, engine, seed, noise, seconds, rule, **settings) | _NOTHING
+    row = _head(problem, engine, seed, noise, seconds, rule, published, **settings) | _NOTHING
     p = problem if isinstance(problem, SearchProblem) else PROBLEMS[problem]
-    X, y, X_test, y_test = draw_problem(p, seed, noise)
+    X, y, X_test, y_test = draw_problem(p, seed, noise, p.rows if published else None)
     how, before, took = _settled(engine, seconds, settings), _clocks(), None
     try:
         front = search(X, y, list(p.ranges), engine, seed=seed, time_limit=seconds, **how)
@@ -325,6 +328,7 @@ def run(
     seeds: Sequence[int] = (0,),
     seconds: float | None = 60.0,  # of each search
     rule: str = "best",
+    published: bool = False,  # tables of the published sizes, instead of 200 rows or more
     jobs: int = 1,  # processes
     retry: bool = False,  # make failed runs again
     progress: bool = True,
@@ -336,7 +340,7 @@ def run(
     if jobs < 1:
         raise UserError(f"--jobs {jobs}: give a whole number from 1 on")
     axes = dict(noise=noises, seed=seeds, problem=problems, engine=engines)
-    wanted = _wanted(axes, seconds=seconds, rule=rule, **settings)
+    wanted = _wanted(axes, seconds=seconds, rule=rule, published=published, **settings)
     check_writable(out)
     done = read_rows(out)
     had = set(done.loc[(done["error"] == "") | (not retry), "key"])
@@ -405,6 +409,7 @@ def _arguments() -> argparse.ArgumentParser:
     p.add_argument("--noise", nargs="+", type=float, default=[0.0], help="in units of the target's spread")
     p.add_argument("--seed", nargs="+", type=int, default=[0])
     p.add_argument("--rule", default="best", help=f"of {', '.join(RULES)}")
+    p.add_argument("--published", action="store_true", help="tables of the published sizes, not of 200 rows or more")
     p.add_argument("--jobs", type=int, default=1, help="processes")
     p.add_argument("--retry", action="store_true", help="make failed runs again")
     p.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="settings of the engine")
@@ -417,7 +422,7 @@ def main(arguments: list[str] | None = None) -> int:  # exit code
     try:
         chosen = [n for g in a.group or ([] if a.problem else ["twenty"]) for n in choose("group", g, GROUPS)]
         names = list(dict.fromkeys(chosen + [choose("problem", n, [*PROBLEMS]) for n in a.problem]))
-        how = dict(seconds=a.seconds, rule=a.rule, jobs=a.jobs, retry=a.retry)
+        how = dict(seconds=a.seconds, rule=a.rule, published=a.published, jobs=a.jobs, retry=a.retry)
         table = run(a.out, names, a.engine, a.noise, a.seed, **how, **dict(map(_setting, a.set)))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
