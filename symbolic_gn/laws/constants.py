@@ -258,6 +258,11 @@ def at_limits(
     return expr if limit.has(sp.zoo, sp.nan, sp.oo) else limit
 
 # %% ../../nbs/laws/05_constants.ipynb #9c0a0002
+_FAULTS = (  # of a formula that has no values or no slopes
+    UserError, ValueError, TypeError, NameError, LookupError, ArithmeticError, AttributeError, np.linalg.LinAlgError
+)
+
+
 def polished(
     expr: sp.Basic,
     X: Mapping | Any,  # a column for each input: a dict, a DataFrame
@@ -276,6 +281,6 @@ def polished(
                 again = fit_to_table(limit, X, y, weights, patience=patience)
                 if again.loss <= fitted.loss + 1e-9 * float(np.std(y)):
                     made.append(snap_to_table(again, X, y, weights).expr)
-    except (UserError, ValueError, TypeError, NameError, LookupError, ArithmeticError, AttributeError, np.linalg.LinAlgError):
+    except _FAULTS:
         return [expr]
     return [*dict.fromkeys(tidy(e) for e in made if not e.has(sp.zoo, sp.nan, sp.oo, sp.I))]
