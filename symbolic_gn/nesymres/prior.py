@@ -126,16 +126,14 @@ def draw_skeleton(
 ) -> bytes:
     "A random formula in its canonical form, with as many numbers as the prior and its places allow."
     while True:
-        row = draw_row(rng, prior)
         try:
-            bare = skeleton(row)
+            bare = skeleton(draw_row(rng, prior))
             places = number_places(bare)
             most = len(places) if filled else rng.randint(0, min(len(places), prior.numbers))
             found = skeleton(with_numbers(bare, rng.sample(places, most))) if most else bare
         except Vanished:
             continue
-        kept = sum(word not in LEAVES for word in bare)
-        if len(found) <= prior.longest and 2 * kept >= sum(word not in LEAVES for word in row):
+        if len(found) <= prior.longest:
             return found
 
 
