@@ -8,10 +8,23 @@ import sympy as sp
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from safetensors.numpy import save
 
 from symbolic_gn.core.errors import UserError
 from symbolic_gn.laws.formula import parse, symbol
+from symbolic_gn.nesymres import dataset
 from symbolic_gn.nesymres.canonical import Vanished, canonical, skeleton
+from symbolic_gn.nesymres.dataset import (
+    Bank,
+    draw_shard,
+    exam,
+    fingerprints,
+    leaks,
+    make_bank,
+    read_bank,
+    write_bank,
+)
+from symbolic_gn.nesymres.examples import draw_batch, standardised
 from symbolic_gn.nesymres.expressions import (
     ARITY,
     END,
@@ -289,3 +302,102 @@ def test_slots_that_stay_neutral_change_nothing_and_filled_ones_are_numbers():
     filled = [fill_slots(slots, random.Random(k)) for k in range(30)]
     assert {paper_words(e).count("c") for e in filled} <= {0, 1, 2, 3, 4, 5} and len(set(filled)) > 15
     assert fill_slots(slots, random.Random(5)) == fill_slots(slots, random.Random(5))
+
+
+# a bank of formulas
+
+
+def test_formulas_of_the_exam_are_the_same_everywhere_and_not_in_the_bank():
+    kept = [e for kind in ("none", "few", "many") for e in exam(kind)]
+    assert len(kept) == 600 and kept[:200] == list(exam("none", seed=2021))
+    assert not any(NUMBER in e.row and e.row == e.bare for e in exam("few"))
+    assert leaks([(e.bare, e.row) for e in kept]).all()
+    rows, refused = draw_shard(3, 0, 1500)
+    assert refused > 0 and len(set(rows)) == 1500
+    assert not {e.row for e in kept} & set(rows) and not {e.bare for e in kept} & set(rows)
+
+
+@given(seeds)
+@some
+def test_a_factor_an_offset_and_a_sign_have_no_fingerprint(seed):
+    row = draw_skeleton(random.Random(seed), Prior(numbers=0))
+    assume(NUMBER not in row)
+    one, two = fingerprints([row, spelled("sub c") + row])
+    size = np.abs(values_of(packed([row]), X))
+    assert one == two or not one or not np.nanmax(size, initial=0) < 1e3
+
+
+def test_shards_are_the_same_whoever_makes_them_and_go_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(dataset, "SHARD", 400)
+    whole = make_bank(1000, tmp_path / "a", progress=False)
+    make_bank(300, tmp_path / "b", progress=False)
+    (tmp_path / "b" / "bank.safetensors").unlink()
+    again = make_bank("1K", tmp_path / "b", progress=False)
+    np.testing.assert_array_equal(whole.words, again.words)
+    files = ["bank.safetensors", "shard-00000.safetensors", "shard-00002.safetensors"]
+    assert all((tmp_path / "a" / f).read_bytes() == (tmp_path / "b" / f).read_bytes() for f in files)
+    assert len(whole) == 1000 and all(canonical(whole[k]) == whole[k] for k in range(0, 1000, 50))
+
+
+@pytest.mark.parametrize("spoil, words", [
+    (lambda p: p.write_bytes(p.read_bytes()[:100]), "damaged one"), (lambda p: p.write_bytes(b"{}"), "damaged one"),
+    (lambda p: p.unlink(), "is not there"), (lambda p: p.write_bytes(save({"words": np.zeros((2, 3))})), "damaged one"),
+    (lambda p: write_bank(Bank(np.full((2, 3), 7, np.uint8), {}), p), "rows in it that are none"),
+    (lambda p: write_bank(Bank(np.full((2, 3), 77, np.uint8), {}), p), "rows in it that are none"),
+    (lambda p: p.write_bytes(save({"words": np.ones((2, 3))}, {"symbolic_gn.bank": "{}"})), "rows in it that are none"),
+])
+def test_a_file_that_is_no_bank_is_told(tmp_path, spoil, words):
+    path = write_bank(Bank(packed([spelled("sin x_1")], 4).astype(np.uint8), {}), tmp_path / "bank.safetensors")
+    assert read_bank(path)[0] == spelled("sin x_1")
+    spoil(path)
+    with pytest.raises(UserError, match=words) as caught:
+        read_bank(path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("number", ["0", "-5", "1.5", "ten", "1G", "", 0])
+def test_numbers_that_are_none_are_told(number, tmp_path):
+    with pytest.raises(UserError, match="such as 100000, 100K or 1M"):
+        make_bank(number, tmp_path)
+
+
+# examples
+
+
+@pytest.fixture(scope="module")
+def bank():
+    return Bank(packed(list(skeletons(300)), 30).astype(np.uint8), {})
+
+
+def test_examples_are_clean_and_repeatable(bank):
+    one, two = (draw_batch(bank, 50, np.random.default_rng(4), points=40) for _ in range(2))
+    for name in ("X", "y", "known", "words"):
+        np.testing.assert_array_equal(getattr(one, name), getattr(two, name))
+    assert np.isfinite(one.X).all() and np.isfinite(one.y).all() and (one.known.mean(1) >= 0.5).all()
+    assert (one.y[~one.known] == 0).all() and one.X.shape == (50, VARIABLES, 40)
+    inside = [bytes(w for w in row if w > END) for row in one.words]
+    assert all(is_formula(row) and canonical(row) == row for row in inside)
+
+
+def test_values_are_those_of_the_formula_but_for_a_factor_and_an_offset():
+    bank = Bank(packed([spelled("mul x_1 sin x_2")], 30).astype(np.uint8), {})
+    b = draw_batch(bank, 20, np.random.default_rng(0), noise=0.0)
+    for X, y, words in zip(b.X, b.y, b.words):
+        values = values_of(packed([bytes(w for w in words if w > END)]), X)[0]
+        assert abs(np.corrcoef(values, y)[0, 1]) > 1 - 1e-9
+
+
+def test_columns_that_are_not_used_are_empty_unless_they_are_there_to_confuse():
+    bank = Bank(packed([spelled("sin x_1")], 30).astype(np.uint8), {})
+    filled = lambda spare: (draw_batch(bank, 60, np.random.default_rng(0), spare=spare).X != 0).any(2).sum(1)
+    assert (filled(0.0) == 1).all() and (filled(1.0) == VARIABLES).all() and 1 < filled(0.5).mean() < VARIABLES
+
+
+@given(seeds, st.floats(-50, 50), st.floats(0.01, 100))
+@some
+def test_standardised_values_can_be_put_back(seed, offset, scale):
+    y = offset + scale * np.random.default_rng(seed).standard_cauchy((3, 41))
+    z, a, b = standardised(y, np.ones_like(y, bool))
+    np.testing.assert_allclose(z * b[:, None] + a[:, None], y, rtol=1e-9, atol=1e-9 * scale)
+    np.testing.assert_allclose(np.median(z, 1), 0, atol=1e-9)
+    np.testing.assert_allclose(np.median(np.abs(z), 1), 1, rtol=1e-9)
