@@ -57,7 +57,8 @@ def exam(
     prior = Prior(numbers=0 if kind == "none" else 3)
     while len(found) < size:
         bare, row = draw_pair(rng, prior, filled=kind == "many")
-        if kind == "none" or row != bare:
+        long = sum(word not in LEAVES for word in bare) >= prior.least
+        if long and (kind == "none" or row != bare):
             found.setdefault(bare, Exam(bare, row))
     return tuple(found.values())
 
