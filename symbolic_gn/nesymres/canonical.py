@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FREE', 'Scaled', 'ONE', 'ANY', 'Core', 'Vanished', 'scaled_words', 'add', 'multiply', 'apply', 'free_power',
-           'read_words', 'canonical', 'skeleton']
+           'read_words', 'canonical', 'stripped', 'skeleton']
 
 # %% ../../nbs/nesymres/00a_canonical.ipynb #5ea00004
 from collections.abc import Iterable, Sequence
@@ -278,15 +278,23 @@ def _bare(core: Core) -> Core:
     return _monic(_spread(FREE, core)[1])[1]
 
 
+def stripped(
+    row: Sequence[int],  # one whole formula
+) -> bytes:  # in the same variables
+    "What is left to be found of a formula whose factor and offset are fitted; Vanished for a number."
+    words = _bare(read_words(row)[1]).words
+    if not any(k in _LEAF and k != NUMBER for k in words):
+        raise Vanished(f"{said(row)!r}: is a number")
+    return words
+
+
 def skeleton(
     row: Sequence[int],  # one whole formula
 ) -> bytes:  # its variables are x_1, x_2, ... in the order of their words
-    "What is left to be found of a formula whose factor and offset are fitted; Vanished for a number."
-    core = _bare(read_words(row)[1])
-    used = sorted({k for k in core.words if k in _LEAF and k != NUMBER})
-    if not used:
-        raise Vanished(f"{said(row)!r}: is a number")
+    "The same, with the lowest variables."
+    words = stripped(row)
+    used = sorted({k for k in words if k in _LEAF and k != NUMBER})
     lowest = dict(zip(used, LEAVES[1:]))
     if all(a == b for a, b in lowest.items()):
-        return core.words
-    return skeleton([lowest.get(k, k) for k in core.words])
+        return words
+    return skeleton([lowest.get(k, k) for k in words])

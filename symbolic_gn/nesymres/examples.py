@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from ..core.errors import UserError
-from .canonical import canonical
+from .canonical import stripped
 from .dataset import Bank
 from .expressions import END, LEAVES, NUMBER, START, VARIABLES, packed, values_of
 
@@ -37,7 +37,10 @@ def draw_inputs(
     "Random points in random boxes."
     wide = 10 ** rng.uniform(-0.3, 1.3, (formulas, VARIABLES, 1))
     low = np.choose(rng.integers(0, 3, wide.shape), [-wide / 2, np.zeros_like(wide), rng.uniform(-5, 5, wide.shape)])
-    return low + wide * rng.random((formulas, VARIABLES, points))
+    boxes = np.concatenate([low, wide], 2)
+    boxes = np.where(rng.random((formulas, 1, 1)) < 0.5, boxes[:, :1], boxes)
+    boxes = np.where(rng.random((formulas, 1, 1)) < 0.25, [-10.0, 20.0], boxes)
+    return boxes[..., :1] + boxes[..., 1:] * rng.random((formulas, VARIABLES, points))
 
 # %% ../../nbs/nesymres/01a_examples.ipynb #5fa0000d
 @dataclass
@@ -68,24 +71,25 @@ def renamed(
     row: bytes,
     order: Int[np.ndarray, " variable"],  # the column that each variable becomes
 ) -> bytes:
-    "The same formula with its variables in other columns, in canonical form."
+    "The same formula with its variables in other columns, without factor and offset."
     table = bytes.maketrans(bytes(LEAVES[1:]), bytes(LEAVES[1 + k] for k in order))
-    return canonical(row.translate(table))
+    return stripped(row.translate(table))
 
 # %% ../../nbs/nesymres/01a_examples.ipynb #5fa0000f
 def _example_parts(rows: list[bytes], points: int, noise: float, spare: float, rng: np.random.Generator) -> Batch:
     "Examples of some formulas, with those that have too few values among them."
-    orders = np.argsort(rng.random((len(rows), VARIABLES)), 1)
+    used = np.array([[k in row for k in LEAVES[1:]] for row in rows])
+    filled = used | (rng.random(used.shape) < spare)
+    orders = np.argsort(np.argsort(rng.random(used.shape) + 1.0 * ~filled, 1), 1)  # empty columns are the last
     rows = [renamed(row, order) for row, order in zip(rows, orders)]
     X, words = draw_inputs(len(rows), points, rng), packed(rows)
     numbers = draw_numbers((len(rows), max(1, int((words == NUMBER).sum(1).max()))), rng)
     y = np.asarray(values_of(words, X, numbers))
     known = np.isfinite(y) & (np.abs(y) < 1e8)
     y, _, _ = standardised(y, known)
-    loud = noise * rng.random((len(rows), 1)) * (rng.random((len(rows), 1)) < 0.5)
+    loud = noise * rng.random((len(rows), 1)) * (rng.random((len(rows), 1)) < 0.3)
     y = np.where(known, y + loud * rng.normal(size=y.shape), 0.0)
-    used = np.array([[bool(k in row) for k in LEAVES[1:]] for row in rows])
-    X = X * (used | (rng.random(used.shape) < spare))[..., None]
+    X = X * (np.arange(VARIABLES) < filled.sum(1, keepdims=True))[..., None]
     return Batch(X, y, known, packed([bytes([START]) + row + bytes([END]) for row in rows]))
 
 
@@ -94,7 +98,7 @@ def draw_batch(
     size: int,
     rng: np.random.Generator,
     points: int = 100,
-    noise: float = 0.1,  # at most, in units of the values, in half of the examples
+    noise: float = 0.1,  # at most, in units of the values, in a third of the examples
     spare: float = 0.2,  # share of unused columns that are filled nevertheless
 ) -> Batch:
     "Random examples of random formulas; each has values at half of its points at least."
