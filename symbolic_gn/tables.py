@@ -126,7 +126,7 @@ def recovered_table(results: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
 # %% ../nbs/07_tables.ipynb #7a0d0002
 def _search_times(rows: pd.DataFrame) -> pd.Series:
-    "Seconds of the search with both engines, by world, where both were tried with `newton`."
+    "Seconds from messages to law with both engines, by world, where both were tried with `newton`."
     both = rows[rows["model"] == "newton"].assign(world=lambda t: [_in_words(row) for _, row in t.iterrows()])
     seconds = both.pivot(index="world", columns="engine", values="seconds_distill").dropna()
     return seconds.apply(lambda row: f"{row['auto']:.0f} s, {row['operon']:.0f} s", axis=1)

@@ -65,6 +65,15 @@ def test_the_time_limit_is_kept():
     assert len(front) > 1 and front.notes["stopped"] == "time"
 
 
+def test_rows_without_weight_do_not_speak():
+    y, w = of("2*x*z + 1"), np.ones(200)
+    w[::7] = 0
+    assert searched(np.where(w > 0, y, 1e3), weights=w, circles=QUICK).notes["stopped"] == "only rounding is left"
+    w[3:] = 0
+    with pytest.raises(UserError, match="2 rows are too few"):
+        searched(y, weights=w, circles=QUICK)
+
+
 def test_operators_are_those_allowed():
     front = searched(of("exp(x)*z"), operators=("+", "-", "*"), circles=QUICK)
     assert not [e for e in front.table["sympy"] if e.has(sp.exp, sp.log, sp.sin, sp.cos)]

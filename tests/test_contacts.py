@@ -31,6 +31,8 @@ def test_the_other_side_a_second_input_and_weights():
     (first, *_), w = contacts(X, y, ["x", "r"]), (r < 3).astype(float)
     assert first.free_symbols == {symbol("r")}
     assert contacts(X, np.where(r < 3, y, 1e3), ["x", "r"], w)
+    ends = np.where(r < 3, 0.7 * np.maximum(1.5 - r, 0) ** 2, 1e3)
+    assert contacts(X, ends, ["x", "r"], w) == contacts(X[r < 3], ends[r < 3], ["x", "r"]) != []
 
 
 @pytest.mark.parametrize("y", [1 / r, np.sin(r), 0 * r, 2 + 0 * r, rng.normal(size=300), np.exp(-r)])

@@ -1,4 +1,5 @@
 "The transformer that proposes laws: words, canonical forms, random formulas, the paper's language."
+import itertools
 import random
 from collections import Counter
 
@@ -13,7 +14,7 @@ from safetensors.numpy import save
 from symbolic_gn.core.errors import UserError
 from symbolic_gn.laws.formula import parse, symbol
 from symbolic_gn.nesymres import dataset
-from symbolic_gn.nesymres.canonical import Vanished, canonical, skeleton
+from symbolic_gn.nesymres.canonical import Vanished, canonical, renamed, skeleton
 from symbolic_gn.nesymres.dataset import (
     Bank,
     draw_shard,
@@ -148,9 +149,11 @@ def test_points_may_differ_from_formula_to_formula():
     (lambda: as_formula(spelled("add x_1")), "'add x_1': is not one whole formula"),
     (lambda: as_formula(spelled("x_1 x_2")), "not one whole formula"), (lambda: as_formula(b""), "not one whole"),
     (lambda: as_formula(spelled("mul c x_1"), []), "wants 1 numbers, has 0"),
+    (lambda: as_words(parse("c*x_1")), "'c' is unknown"), (lambda: as_words(sp.zoo), "no word for"),
     (lambda: as_words(parse("tanh(x_1)")), "no word for tanh"), (lambda: as_words(parse("r + x_1")), "'r' is unknown"),
     (lambda: values_of(packed([spelled("add c c")]), X, np.ones((1, 1))), "a formula has 2, 1 are given"),
     (lambda: canonical(spelled("mul x_1")), "not one whole formula"), (lambda: Prior(least=0), "from 1 on"),
+    (lambda: paper_expression("__import__('os')"), ""), (lambda: paper_expression("x_4 + 1"), "'x_4' is unknown"),
     (lambda: paper_ids(sp.Symbol("x_1") ** 7), "7: is no word"), (lambda: paper_formula([1, 99, 2]), "not one whole"),
 ])
 def test_mistakes_are_told_in_one_line(act, words):
@@ -317,6 +320,13 @@ def test_formulas_of_the_exam_are_the_same_everywhere_and_not_in_the_bank():
     assert not {e.row for e in kept} & set(rows) and not {e.bare for e in kept} & set(rows)
 
 
+def test_no_order_of_the_variables_leaks():
+    turned = [renamed(e.bare, order) for e in exam("few") for order in itertools.permutations(range(VARIABLES))]
+    assert leaks([(row, row) for row in turned]).all()
+    learned = {renamed(row, order) for row in draw_shard(5, 0, 1500)[0] for order in itertools.permutations(range(3))}
+    assert not learned & {row for e in exam("none") for row in (e.bare, e.row)}
+
+
 @given(seeds)
 @some
 def test_a_factor_an_offset_and_a_sign_have_no_fingerprint(seed):
@@ -336,7 +346,12 @@ def test_shards_are_the_same_whoever_makes_them_and_go_on(tmp_path, monkeypatch)
     np.testing.assert_array_equal(whole.words, again.words)
     files = ["bank.safetensors", "shard-00000.safetensors", "shard-00002.safetensors"]
     assert all((tmp_path / "a" / f).read_bytes() == (tmp_path / "b" / f).read_bytes() for f in files)
-    assert len(whole) == 1000 and all(canonical(whole[k]) == whole[k] for k in range(0, 1000, 50))
+    (tmp_path / "b" / "shard-00001.safetensors").unlink()  # as if two processes had been interrupted
+    (tmp_path / "b" / "shard-copy.safetensors").write_bytes(b"of somebody else")
+    again = make_bank(1000, tmp_path / "b", progress=False)
+    assert whole.words.tobytes() == again.words.tobytes() and whole.counts.tobytes() == again.counts.tobytes()
+    assert whole.counts.max() > 1 and len(whole) == 1000
+    assert all(canonical(whole[k]) == whole[k] for k in range(0, 1000, 50))
 
 
 @pytest.mark.parametrize("spoil, words", [
@@ -344,7 +359,8 @@ def test_shards_are_the_same_whoever_makes_them_and_go_on(tmp_path, monkeypatch)
     (lambda p: p.unlink(), "is not there"), (lambda p: p.write_bytes(save({"words": np.zeros((2, 3))})), "damaged one"),
     (lambda p: write_bank(Bank(np.full((2, 3), 7, np.uint8), {}), p), "rows in it that are none"),
     (lambda p: write_bank(Bank(np.full((2, 3), 77, np.uint8), {}), p), "rows in it that are none"),
-    (lambda p: p.write_bytes(save({"words": np.ones((2, 3))}, {"symbolic_gn.bank": "{}"})), "rows in it that are none"),
+    (lambda p: p.write_bytes(save({"words": np.ones((2, 3))}, {"symbolic_gn.bank": "{}"})), "damaged one"),
+    (lambda p: write_bank(Bank(read_bank(p).words, {}, np.zeros(1, np.uint16)), p), "rows in it that are none"),
 ])
 def test_a_file_that_is_no_bank_is_told(tmp_path, spoil, words):
     path = write_bank(Bank(packed([spelled("sin x_1")], 4).astype(np.uint8), {}), tmp_path / "bank.safetensors")

@@ -258,6 +258,12 @@ def test_an_interrupted_search_keeps_what_it_found(monkeypatch):
         operon(X, y, NAMES)
 
 
+def test_a_run_that_the_clock_cut_is_not_kept(tmp_path):
+    X, y = data("spring", n=300)
+    operon(X, y, NAMES, out=tmp_path / "s.csv", restarts=1, evaluations=10**8, time_limit=3.0)
+    assert not (tmp_path / "s.csv").exists()
+
+
 def test_time_limit_weights_and_operators(tmp_path):
     X, y = data("spring", n=300)
     y = np.where(np.arange(300) < 150, y, 5.0)  # the second half is wrong and gets no weight

@@ -17,7 +17,7 @@ from jaxtyping import Float
 from scipy.optimize import least_squares
 
 from ..core.errors import UserError
-from .formula import as_number, complexity, parametrise, parse, simple_numbers, symbol, tidy
+from .formula import as_number, complexity, evaluate, parametrise, parse, simple_numbers, symbol, tidy
 
 # %% ../../nbs/laws/05_constants.ipynb #ed898b10
 class TableResidual:
@@ -238,7 +238,7 @@ def at_limits(
 ) -> sp.Basic:
     "The formula with what vanishes in the table at its limit: sin(z) is z, and u + 1e-9 is u."
     nodes = [n for n in sp.preorder_traversal(expr) if n.is_Add or n.func in _SERIES]
-    parts = [*{e: None for n in nodes for e in (n, *n.args) if e.free_symbols}]
+    parts = [*{e: None for n in nodes for e in ((n, *n.args) if n.is_Add else n.args) if e.free_symbols}]
     columns = _columns(X, expr.free_symbols)
     with np.errstate(all="ignore"):
         measured = sp.lambdify([*map(symbol, columns)], parts, modules="numpy", cse=True)(*columns.values())
@@ -255,12 +255,35 @@ def at_limits(
         return e.func(*(walk(a) for a in e.args if not e.is_Add or not tiny(a, e)))
 
     limit = walk(expr)
-    return expr if limit.has(sp.zoo, sp.nan, sp.oo) else limit
+    if limit == expr or limit.has(sp.zoo, sp.nan, sp.oo, -sp.oo):
+        return expr
+    before, after = (evaluate(e, columns) for e in (expr, limit))
+    size = small * np.nanmedian(np.abs(before))
+    return limit if np.allclose(after, before, rtol=small, atol=size, equal_nan=True) else expr
 
 # %% ../../nbs/laws/05_constants.ipynb #9c0a0002
 _FAULTS = (  # of a formula that has no values or no slopes
     UserError, ValueError, TypeError, NameError, LookupError, ArithmeticError, AttributeError, np.linalg.LinAlgError
 )
+
+
+def _at_limit(
+    fitted: FittedConstants,
+    X: Mapping | Any,
+    y: np.ndarray,
+    weights: np.ndarray | None,
+    patience: int,
+) -> list[sp.Basic]:
+    "The fitted formula at its limit, where that is no longer and fits as well."
+    try:
+        limit = at_limits(fitted.expr, X)
+        if limit == fitted.expr or complexity(limit) > complexity(fitted.expr):
+            return []
+        again = fit_to_table(limit, X, y, weights, patience=patience)
+        good = again.loss <= fitted.loss + 1e-9 * float(np.std(y))
+        return [snap_to_table(again, X, y, weights).expr] if good else []
+    except _FAULTS:
+        return []
 
 
 def polished(
@@ -276,11 +299,8 @@ def polished(
         with np.errstate(all="ignore"):
             fitted = fit_to_table(expr, X, y, weights, patience=patience)
             made = [expr, fitted.expr, snap_to_table(fitted, X, y, weights).expr]
-            limit = at_limits(fitted.expr, X)
-            if limit != fitted.expr and complexity(limit) <= complexity(fitted.expr):
-                again = fit_to_table(limit, X, y, weights, patience=patience)
-                if again.loss <= fitted.loss + 1e-9 * float(np.std(y)):
-                    made.append(snap_to_table(again, X, y, weights).expr)
+            made += _at_limit(fitted, X, y, weights, patience)
     except _FAULTS:
         return [expr]
-    return [*dict.fromkeys(tidy(e) for e in made if not e.has(sp.zoo, sp.nan, sp.oo, sp.I))]
+    plain = [tidy(e) for e in made if not e.has(sp.zoo, sp.nan, sp.oo, sp.I)]
+    return [*dict.fromkeys(plain[::-1])][::-1]  # of equal ones the last

@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['FREE', 'Scaled', 'ONE', 'ANY', 'Core', 'Vanished', 'scaled_words', 'add', 'multiply', 'apply', 'free_power',
-           'read_words', 'canonical', 'stripped', 'skeleton']
+           'read_words', 'canonical', 'stripped', 'renamed', 'skeleton']
 
 # %% ../../nbs/nesymres/00a_canonical.ipynb #5ea00004
 from collections.abc import Iterable, Sequence
+from typing import Any
 from dataclasses import dataclass
 
 from ..core.errors import UserError
@@ -222,7 +223,8 @@ def free_power(arg: Scaled) -> Scaled:
         return ANY
     free, core = _monic(core)
     if core.kind == "product" and len(core.parts) == 1:
-        core = core.parts[0][0]
+        ((inner, halves),) = core.parts
+        core = inner if halves % 4 else core  # an even power has lost a sign
     if core.kind == "exp":
         return apply(_EXP, _spread(FREE, core.parts[1]))
     if core.kind == "pow":
@@ -288,10 +290,19 @@ def stripped(
     return words
 
 
+def renamed(
+    row: bytes,  # one whole formula
+    order: Any,  # for each variable the place of the one that it becomes, from 0 on; (variable,)
+) -> bytes:
+    "The same with other variables, without factor and offset."
+    table = bytes.maketrans(bytes(LEAVES[1 : 1 + len(order)]), bytes(LEAVES[1 + k] for k in order))
+    return stripped(row.translate(table))
+
+
 def skeleton(
     row: Sequence[int],  # one whole formula
 ) -> bytes:  # its variables are x_1, x_2, ... in the order of their words
-    "The same, with the lowest variables."
+    "Without factor and offset, and with the lowest variables."
     words = stripped(row)
     used = sorted({k for k in words if k in _LEAF and k != NUMBER})
     lowest = dict(zip(used, LEAVES[1:]))

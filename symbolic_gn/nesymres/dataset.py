@@ -8,21 +8,24 @@ __all__ = ['SHARD', 'count_of', 'Exam', 'exam', 'fingerprints', 'leaks', 'draw_s
 
 # %% ../../nbs/nesymres/01_dataset.ipynb #5f100004
 import functools
+import itertools
 import json
 import random
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, UInt8
+from jaxtyping import Bool, UInt8, UInt16
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 from tqdm.auto import tqdm
 
 from ..core.errors import UserError, write_atomic
 from .expressions import ARITY, LEAVES, NUMBER, PAD, VARIABLES, WORDS, packed, values_of
+from .canonical import renamed
 from .prior import Prior, draw_pair
 
 # %% ../../nbs/nesymres/01_dataset.ipynb #5f100007
@@ -31,7 +34,7 @@ def count_of(
 ) -> int:
     "A whole number, thousands or millions of them."
     found = re.fullmatch(r"(\d+\.?\d*)\s*([KM]?)", str(text).strip().replace("_", "").replace(",", "").upper())
-    number = float(found[1]) * {"": 1, "K": 1e3, "M": 1e6}[found[2]] if found else 0
+    number = Fraction(found[1].rstrip(".")) * {"": 1, "K": 10**3, "M": 10**6}[found[2]] if found else 0
     if number < 1 or number != int(number):
         raise UserError(f"number {text!r}: write a whole number from 1 on, such as 100000, 100K or 1M")
     return int(number)
@@ -58,7 +61,7 @@ def exam(
     while len(found) < size:
         bare, row = draw_pair(rng, prior, filled=kind == "many")
         long = sum(word not in LEAVES for word in bare) >= prior.least
-        if long and (kind == "none" or row != bare):
+        if long and (NUMBER not in bare if kind == "none" else row != bare):
             found.setdefault(bare, Exam(bare, row))
     return tuple(found.values())
 
@@ -82,12 +85,18 @@ def fingerprints(
     return [r.tobytes() if k.sum() > 4 and np.abs(r).max() > 0 else b"" for r, k in zip(rounded, known)]
 
 # %% ../../nbs/nesymres/01_dataset.ipynb #5f10000f
+def _orders(row: bytes) -> set[bytes]:
+    "A formula with its variables in every order."
+    return {renamed(row, order) for order in itertools.permutations(range(VARIABLES))}
+
+
 @functools.cache
-def _kept(seed: int = 2021) -> tuple[frozenset[bytes], frozenset[bytes]]:
+def _kept() -> tuple[frozenset[bytes], frozenset[bytes]]:
     "Words and fingerprints of all formulas of the exam."
-    kept = [e for kind in ("none", "few", "many") for e in exam(kind, seed=seed)]
-    bare = [e.bare for e in kept]
-    return frozenset([*bare, *(e.row for e in kept)]), frozenset(f for f in fingerprints(bare) if f)
+    kept = [e for kind in ("none", "few", "many") for e in exam(kind)]
+    bare = [row for e in kept for row in _orders(e.bare)]
+    rows = [row for e in kept for row in _orders(e.row)]
+    return frozenset([*bare, *rows]), frozenset(f for f in fingerprints(bare) if f)
 
 
 def leaks(
@@ -123,6 +132,16 @@ class Bank:
     "Formulas to learn from."
     words: UInt8[np.ndarray, "formula word"]
     facts: dict  # prior, seed, ...
+    counts: UInt16[np.ndarray, " formula"] | None = None  # of shards that have it; None: one each
+
+    @functools.cached_property
+    def _sums(self) -> np.ndarray:
+        return np.cumsum(np.ones(len(self), int) if self.counts is None else self.counts.astype(int))
+
+    def draw(self, size: int, rng: np.random.Generator) -> list[bytes]:
+        "Random formulas, as often as their counts say."
+        places = np.searchsorted(self._sums, rng.integers(0, self._sums[-1], size), side="right")
+        return [self[k] for k in places.tolist()]
 
     def __len__(self): return len(self.words)
     def __getitem__(self, k: int) -> bytes: return bytes(w for w in self.words[k].tolist() if w != PAD)
@@ -143,29 +162,32 @@ def _whole_formulas(words: np.ndarray) -> bool:
 
 def write_bank(bank: Bank, path: str | Path) -> Path:
     "One safetensors file."
-    return write_atomic(path, save({"words": bank.words}, {"symbolic_gn.bank": json.dumps(bank.facts)}))
+    counts = np.ones(len(bank), np.uint16) if bank.counts is None else bank.counts
+    tensors = {"words": bank.words, "counts": counts}
+    return write_atomic(path, save(tensors, {"symbolic_gn.bank": json.dumps(bank.facts)}))
 
 
 def read_bank(path: str | Path) -> Bank:
     "The formulas of a file; UserError for what is none."
     try:
         with safe_open(path, "numpy") as file:
-            words, facts = file.get_tensor("words"), json.loads((file.metadata() or {})["symbolic_gn.bank"])
+            words, counts = file.get_tensor("words"), file.get_tensor("counts")
+            facts = json.loads((file.metadata() or {})["symbolic_gn.bank"])
     except FileNotFoundError:
         raise UserError(f"{path} is not there; `symbolic-gn nesymres data --out FOLDER` makes one") from None
     except (SafetensorError, KeyError, ValueError, OSError) as error:
         raise UserError(f"{path} is no bank of formulas, or a damaged one ({str(error).splitlines()[0]})") from None
-    if words.dtype != np.uint8 or words.ndim != 2 or not _whole_formulas(words):
+    sound = words.dtype == np.uint8 and words.ndim == 2 and _whole_formulas(words)
+    if not sound or counts.dtype != np.uint16 or counts.shape != words.shape[:1] or counts.min() < 1:
         raise UserError(f"{path} is no bank of formulas: there are rows in it that are none")
-    return Bank(words, facts)
+    return Bank(words, facts, counts)
 
 # %% ../../nbs/nesymres/01_dataset.ipynb #5f100018
-def _shard(folder: Path, seed: int, k: int, prior: Prior) -> int:
-    "Write a shard; how many formulas were refused."
+def _shard(folder: Path, seed: int, k: int, prior: Prior) -> None:
+    "Write a shard."
     rows, refused = draw_shard(seed, k, SHARD, prior)
     facts = dict(shard=k, seed=seed, prior=_told(prior), refused=refused)
     write_bank(Bank(packed(rows, prior.longest).astype(np.uint8), facts), folder / f"shard-{k:05d}.safetensors")
-    return refused
 
 
 def _told(prior: Prior) -> dict:
@@ -173,19 +195,30 @@ def _told(prior: Prior) -> dict:
 
 
 def _there(folder: Path, seed: int, prior: Prior) -> dict[int, Bank]:
-    "The shards of a folder; UserError where they are of other formulas."
-    found = {int(p.stem[-5:]): read_bank(p) for p in sorted(folder.glob("shard-*.safetensors"))}
+    "The shards of a folder, without a gap; UserError where they are of other formulas."
+    found = {int(p.stem[-5:]): read_bank(p) for p in sorted(folder.glob(f"shard-{'[0-9]' * 5}.safetensors"))}
     for k, shard in found.items():
         if (shard.facts.get("seed"), shard.facts.get("prior")) != (seed, _told(prior)):
             raise UserError(f"{folder} holds formulas of another seed or prior; take another folder")
-    return found
+    return {k: found[k] for k in itertools.takewhile(found.__contains__, itertools.count())}
 
 # %% ../../nbs/nesymres/01_dataset.ipynb #5f100019
-def _different(shards: dict[int, Bank], number: int) -> np.ndarray:
-    "The first formulas of all shards, each once."
-    words = np.concatenate([shards[k].words for k in sorted(shards)])
-    first = np.unique(np.ascontiguousarray(words).view(f"V{words.shape[1]}").ravel(), return_index=True)[1]
-    return words[np.sort(first)[:number]]
+def _different(shards: list[Bank], number: int) -> tuple[np.ndarray, np.ndarray]:
+    "The first formulas of all shards, and in how many shards each is."
+    if not shards:
+        return np.empty((0, 1), np.uint8), np.empty(0, np.uint16)
+    words = np.ascontiguousarray(np.concatenate([s.words for s in shards]))
+    rows = words.view(f"V{words.shape[1]}").ravel()
+    _, first, counts = np.unique(rows, return_index=True, return_counts=True)
+    order = np.argsort(first)[:number]
+    return words[first[order]], counts[order].astype(np.uint16)
+
+
+def _needed(shards: dict[int, Bank], number: int) -> list[Bank]:
+    "As many shards from the first on as hold so many different formulas; all, where they are not enough."
+    some = list(shards.values())
+    fewest = max(1, -(-number // SHARD))
+    return next((some[:k] for k in range(fewest, len(some)) if len(_different(some[:k], number)[0]) == number), some)
 
 
 def make_bank(
@@ -201,18 +234,17 @@ def make_bank(
     number, folder = count_of(number), Path(out)
     if jobs < 1:
         raise UserError(f"--jobs {jobs}: give a whole number from 1 on")
-    shards, words = _there(folder, seed, prior), np.empty((0, prior.longest), np.uint8)
+    shards = _there(folder, seed, prior)
     with tqdm(total=number, desc="formulas", disable=not progress) as bar:
-        while True:
-            words = _different(shards, number) if shards else words
-            bar.update(len(words) - bar.n)
-            if len(words) == number:
-                break
-            new = range(len(shards), len(shards) + max(jobs, -(-(number - len(words)) // SHARD)))
+        while (have := len(_different(list(shards.values()), number)[0])) < number:
+            bar.update(have - bar.n)
+            new = range(len(shards), len(shards) + max(jobs, -(-(number - have) // SHARD)))
             for _ in Parallel(jobs, return_as="generator")(delayed(_shard)(folder, seed, k, prior) for k in new):
                 bar.update(min(SHARD, number - bar.n - 1))
             shards = _there(folder, seed, prior)
-    refused = sum(s.facts["refused"] for s in shards.values())
-    bank = Bank(words, dict(seed=seed, prior=_told(prior), shards=len(shards), refused=refused))
+        bar.update(number - bar.n)
+    needed = _needed(shards, number)
+    (words, counts), refused = _different(needed, number), sum(s.facts["refused"] for s in needed)
+    bank = Bank(words, dict(seed=seed, prior=_told(prior), shards=len(needed), refused=refused), counts)
     write_bank(bank, folder / "bank.safetensors")
     return bank

@@ -18,17 +18,17 @@ from .transformer import Proposer
 
 # %% ../../nbs/nesymres/03_decoding.ipynb #5f300007
 def shaken(
-    log_shares: Float[Tensor, "row choice"],  # of whole beginnings, with each next word
+    log_probs: Float[Tensor, "row choice"],  # of whole beginnings, with each next word
     most: Float[Tensor, " row"],  # noisy scores of the beginnings
     generator: torch.Generator,
 ) -> Float[Tensor, "row choice"]:
     "Noisy scores whose maximum in each row is given (Kool et al. 2019, appendix B.3)."
-    uniform = torch.rand(log_shares.shape, generator=generator, dtype=log_shares.dtype).clamp(1e-12, 1 - 1e-7)
-    noisy = log_shares - torch.log(-torch.log(uniform))
+    uniform = torch.rand(log_probs.shape, generator=generator, dtype=log_probs.dtype).clamp(1e-12, 1 - 1e-7)
+    noisy = log_probs - torch.log(-torch.log(uniform))
     top = noisy.max(1, keepdim=True).values
     v = most[:, None] - noisy + torch.log1p(-torch.exp((noisy - top).clamp(max=0)))
     moved = most[:, None] - v.relu() - torch.log1p(torch.exp(-v.abs()))
-    return torch.where(torch.isfinite(log_shares), moved, -torch.inf)
+    return torch.where(torch.isfinite(log_probs), moved, -torch.inf)
 
 # %% ../../nbs/nesymres/03_decoding.ipynb #5f30000a
 class _Beams:
@@ -39,9 +39,9 @@ class _Beams:
         self.words = np.full((views, width, longest + 2), PAD)
         self.words[..., 0] = START
         self.open = np.ones((views, width), int)
-        self.chance = torch.full((views, width), -torch.inf)
-        self.chance[:, 0] = 0.0
-        self.score = self.chance.clone()
+        self.log_prob = torch.full((views, width), -torch.inf)
+        self.log_prob[:, 0] = 0.0
+        self.score = self.log_prob.clone()
 
     def allowed(self, t: int, longest: int, words: Bool[np.ndarray, " word"]) -> Tensor:
         "Which words may come next, (row, word)."
@@ -61,17 +61,17 @@ class _Beams:
         self.words, self.open = self.words[view, parent], self.open[view, parent]
         self.words[..., t + 1] = word
         self.open += np.where((word == END) | (word == PAD), 0, ARITY[word] - 1)
-        self.chance, self.score = chance.flatten(1).gather(1, place), best
+        self.log_prob, self.score = chance.flatten(1).gather(1, place), best
         return torch.from_numpy((view * width + parent).ravel())
 
 # %% ../../nbs/nesymres/03_decoding.ipynb #5f30000b
 def _grown(beams: _Beams, t: int, logits: Tensor, allowed: Tensor, generator: torch.Generator | None) -> Tensor:
     "Take the next words by their scores; the rows that the new beginnings come from."
     ended = torch.from_numpy(beams.ended(t)).flatten()
-    shares = torch.log_softmax(logits.masked_fill(~allowed, -torch.inf), 1)
-    shares[ended] = -torch.inf
-    shares[ended, PAD] = 0.0
-    chance = beams.chance.flatten()[:, None] + torch.nan_to_num(shares, nan=-torch.inf, neginf=-torch.inf)
+    log_probs = torch.log_softmax(logits.masked_fill(~allowed, -torch.inf), 1)
+    log_probs[ended] = -torch.inf
+    log_probs[ended, PAD] = 0.0
+    chance = beams.log_prob.flatten()[:, None] + torch.nan_to_num(log_probs, nan=-torch.inf, neginf=-torch.inf)
     score = chance if generator is None else shaken(chance, beams.score.flatten(), generator)
     score = torch.where(ended[:, None] & torch.isfinite(chance), beams.score.flatten()[:, None], score)
     score = torch.where(torch.isfinite(chance), score, -torch.inf)
@@ -83,7 +83,7 @@ def decode(
     network: Proposer,
     vectors: Float[Tensor, "view seed width"],  # what its reader saw
     width: int,  # formulas of each view, at most
-    generator: torch.Generator | None = None,  # None: the most probable ones, as in the paper
+    generator: torch.Generator | None = None,  # None: the most probable ones, by a beam
     words: Sequence[int] | None = None,  # that may be used; None: all
     longest: int = 24,  # words of a formula
 ) -> list[list[tuple[bytes, float]]]:  # for each view formulas and the logs of their probabilities
@@ -92,18 +92,18 @@ def decode(
     longest = min(longest, network.shape.longest - 2)
     beams = _Beams(len(vectors), width, longest)
     spread = lambda v: v.repeat_interleave(width, 0)
-    seen = [(spread(key), spread(value)) for key, value in network.writer.told_by(vectors)]
+    seen = [(spread(key), spread(value)) for key, value in network.decoder.memory(vectors)]
     past: list[tuple[Tensor, Tensor]] = []
     for t in range(longest + 1):
-        last = torch.from_numpy(beams.words[..., t].ravel())
-        logits, past = network.writer.step(last, t, seen, past)
+        last = torch.from_numpy(beams.words[..., t].ravel()).to(vectors.device)
+        logits, past = network.decoder.step(last, t, seen, past)
         rows = _grown(beams, t, logits.float().cpu(), beams.allowed(t, longest, may), generator)
-        past = [(k[rows], v[rows]) for k, v in past]
+        past = [(k[rows.to(k.device)], v[rows.to(v.device)]) for k, v in past]
         if beams.ended(t + 1).all():
             break
-    whole = beams.ended(t + 1) & torch.isfinite(beams.chance).numpy()
+    whole = beams.ended(t + 1) & torch.isfinite(beams.log_prob).numpy()
     row = lambda w: bytes(k for k in w.tolist() if k not in (PAD, START, END))
     return [
         [(row(w), float(c)) for w, c, good in zip(words, chances, ok) if good]
-        for words, chances, ok in zip(beams.words, beams.chance, whole)
+        for words, chances, ok in zip(beams.words, beams.log_prob, whole)
     ]

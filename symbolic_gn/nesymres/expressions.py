@@ -111,6 +111,7 @@ def as_formula(
     return stack.pop()
 
 # %% ../../nbs/nesymres/00_expressions.ipynb #5e500011
+_VARIABLES = [WORDS[k].name for k in LEAVES[1:]]
 _FUNCTIONS = {sp.log: "ln", sp.exp: "exp", sp.sin: "sin", sp.cos: "cos", sp.tan: "tan", sp.asin: "asin"}
 _POWERS = {sp.Integer(n): f"pow{n}" for n in (2, 3, 4, 5)} | {sp.Rational(1, 2): "sqrt"}
 Spelling = list[str | float]  # words, with the numbers themselves in the place of `c`
@@ -155,8 +156,10 @@ def _spell_power(e: sp.Expr) -> Spelling:
 # %% ../../nbs/nesymres/00_expressions.ipynb #5e500012
 def _spell(e: sp.Expr) -> Spelling:
     "The words of a formula."
-    if e.is_number:
+    if e.is_number and e.is_extended_real and e.is_finite:
         return [float(e)]
+    if e.is_Symbol and e.name not in _VARIABLES:
+        raise UserError(f"formula: input {e.name!r} is unknown; choose from {', '.join(_VARIABLES)}")
     if e.is_Symbol:
         return [e.name]
     if isinstance(e, tuple(_FUNCTIONS)):
@@ -195,7 +198,8 @@ def _applied(word: Word, operands: list, xp: Any):
     if operands[0].shape[1] == 1:
         return value
     factors = word.slopes(xp, value, *values)
-    return xp.concatenate([value, sum(f * a[:, 1:] for f, a in zip(factors, operands))], 1)
+    slopes = (xp.where(a[:, 1:] == 0, a[:, 1:], f * a[:, 1:]) for f, a in zip(factors, operands))  # not 0 * infinity
+    return xp.concatenate([value, sum(slopes)], 1)
 
 # %% ../../nbs/nesymres/00_expressions.ipynb #5e500016
 def _leaf(k: int, who: np.ndarray, which: np.ndarray, X: Any, numbers: Any, width: int, xp: Any):

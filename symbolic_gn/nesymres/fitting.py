@@ -56,7 +56,7 @@ def _step(
     g = _finite(_centred(forms, w)) * root
     unit = g / np.maximum(np.linalg.norm(g, axis=1, keepdims=True), _TINY)
     off = _centred(y, w) * root - factor * g
-    j = factor[..., None] * _finite(_centred(slopes, w)) * root
+    j = factor[..., None] * _centred(_finite(slopes), w) * root
     j = j - (j @ unit[..., None]) * unit[:, None]
     curve, pull = j @ j.transpose(0, 2, 1), (j @ off[..., None])
     diagonal = np.einsum("fkk->fk", curve)
@@ -111,7 +111,7 @@ def _ones_first(count: int, starts: int, most: int, rng: np.random.Generator) ->
 
 
 def _with_numbers(rows: list[bytes], X, y, w, rng: np.random.Generator, starts: int, steps: int) -> list[tuple]:
-    "Numbers of forms that have some, and what is left."
+    "The best numbers of forms that have some, in their order."
     words, most = packed(rows), max(r.count(NUMBER) for r in rows)
     many = np.repeat(words, starts, 0)
     numbers, left = _walk(many, _ones_first(len(rows), starts, most, rng), X, y, w, min(5, steps))

@@ -14,6 +14,7 @@ from typing import Any
 import sympy as sp
 
 from ..core.errors import UserError
+from ..laws.formula import parse, symbol
 
 # %% ../../nbs/nesymres/00c_original.ipynb #5ec00007
 PAPER_IDS: dict[str, int] = {w: k for k, w in enumerate(
@@ -58,7 +59,7 @@ def paper_expression(
     text: str,  # such as x_1*sin(x_1) + c
 ) -> sp.Expr:
     "A formula from text, with the paper's symbols."
-    return sp.parse_expr(text, {**PAPER_SYMBOLS, "ln": sp.log, "abs": sp.Abs}, transformations=())
+    return parse(text, [*PAPER_SYMBOLS]).xreplace({symbol(n): s for n, s in PAPER_SYMBOLS.items()})
 
 # %% ../../nbs/nesymres/00c_original.ipynb #5ec0000f
 _BINARY: dict[str, Any] = {
@@ -71,7 +72,7 @@ def paper_formula(
     ids: Sequence[int],  # with or without the frame
 ) -> sp.Expr:  # in x_1, x_2, x_3 and c0, c1, ...
     "The formula that the paper's network wrote; UserError where it is none."
-    words, numbers, stack = [_SAID.get(k, str(k)) for k in ids], 0, []
+    words, stack = [_SAID.get(k, str(k)) for k in ids], []
     words = [w for w in words if w not in "PSF"]
     numbers = words.count("c")
     for word in reversed(words):

@@ -165,9 +165,9 @@ def paper_shape(
 
 def paper_network(weights: Mapping[str, Tensor], heads: int = 8) -> PaperNetwork:
     "The network with these weights; UserError where they do not fit together."
-    network = PaperNetwork(paper_shape(weights, heads))
     try:
+        network = PaperNetwork(paper_shape(weights, heads))
         network.load_state_dict(dict(weights))
-    except RuntimeError as error:
+    except (RuntimeError, AssertionError, ValueError) as error:
         raise UserError(f"weights of the paper's network: {' '.join(str(error).split())[:200]}") from None
     return network.eval()

@@ -230,7 +230,7 @@ def _walk(
             return "it is good enough"
         if k >= 2 and state.best() == before and state.at_noise():
             return "what is left looks like noise"
-    return "no circle is left"
+    return "time" if time.monotonic() >= until else "no circle is left"
 
 # %% ../../nbs/search/08_auto.ipynb #1d8da003
 @dataclass
@@ -260,7 +260,8 @@ class _Asking:
             left = self.until - min(0.05 * self.limit, 5.0) - time.monotonic()  # the rest is for fitting
             seconds = max(min(circle.share * self.limit, left), 0.1)
             self.kept[k] = _asked(circle, self.state, self.names, allowed, seconds, self.seed)
-            keep(self.out, self.key, k, self.kept[k])
+            if seconds >= circle.share * self.limit:  # else the clock cut it short
+                keep(self.out, self.key, k, self.kept[k])
         return self.kept[k]
 
     def close(self) -> None:
@@ -295,10 +296,13 @@ def auto(
 ) -> Front:  # with `notes`: circle, stopped, seconds
     "Search in widening circles, each starting from what the ones before proposed, until nothing is left to find."
     X, y, names, w = checked(X, y, names, weights)
+    if w is not None:  # rows without weight are as good as absent
+        X, y, names, w = checked(X[w > 0], y[w > 0], names, w[w > 0])
     check_operators("auto", operators, auto.operators)
     state, started = Search(X, y, names, w, seed), time.monotonic()
     able = [c for c in circles if _able(c) and set(c.operators) & set(operators)]
-    guessed = [*checked_guesses(guesses, names), *(contacts(X, y, names, w) if "max" in operators else [])]
+    seen = (X[state.seen], y[state.seen], names, None if w is None else w[state.seen])
+    guessed = [*checked_guesses(guesses, names), *(contacts(*seen) if "max" in operators else [])]
     key = cache_key(X, y, names, list(operators), seed, list(map(repr, [*able, *guessed])), *([] if w is None else [w]))
     ask = _Asking(state, names, operators, seed, 60.0 if time_limit is None else float(time_limit), out, key)
     ended = ask.reopen(["guesses", *(c.engine for c in able)])

@@ -234,7 +234,8 @@ def _head(
     name = engine if isinstance(engine, str) else getattr(engine, "__name__", "engine")
     what = dict(problem=p.name, group=p.group, engine=name, seed=seed, noise=float(noise))
     what |= dict(rule=choose("rule", rule, [*RULES]), limit=None if seconds is None else float(seconds))
-    what |= dict(rows=p.rows) if published else {}
+    if published:  # keys of other tables stay as they were
+        what["rows"] = p.rows
     what["settings"] = json.dumps(_settled(engine, seconds, settings), sort_keys=True, default=str)
     return {"key": cache_key(what), **what}
 

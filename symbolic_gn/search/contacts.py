@@ -60,7 +60,7 @@ def contacts(
 ) -> list[sp.Basic]:
     "Formulas `k*Max(c - x, 0)**p`, roughly fitted, for every input beyond which the target is silent."
     w, found = np.ones(len(y)) if weights is None else weights, []
-    X, y, w = X[w > 0], y[w > 0], w[w > 0]
+    X, y, w = X[w > 0], y[w > 0], w[w > 0]  # rows without weight do not speak
     for x, name in zip(X.T, names):
         for sign in (1, -1):
             ends = sorted(e for e in _ends(sign * x, y, w, places, quiet) if e[0] < share * (w * y**2).sum())

@@ -49,7 +49,7 @@ def _evolve(
     "One run of Operon: its Pareto front as text."
     from pyoperon.sklearn import SymbolicRegressor
 
-    limit = None if seconds is None else max(1, math.floor(seconds))
+    limit = None if seconds is None else max(1, math.ceil(seconds))
     engine = SymbolicRegressor(
         allowed_symbols=_symbols(operators), objectives=["r2", "length"], max_time=limit, generations=10_000,
         model_selection_criterion="mean_squared_error", **settings)
@@ -84,7 +84,7 @@ def operon(
     units: Mapping[str, str] | None = None,  # not used by this engine
     operators: Sequence[str] = OPERATORS,  # also "exp", "log", "sqrt", "sin", "pow", ...
     seed: int = 0,  # on one thread the same seed gives the same front
-    time_limit: float | None = None,  # seconds; what was reached by then is returned
+    time_limit: float | None = None,  # seconds, one at least; what was reached by then is returned
     guesses: Sequence[str | sp.Basic] = (),  # formulas that enter the front
     out: str | Path | None = None,  # CSV file of finished runs
     restarts: int = 4,  # independent runs
@@ -109,7 +109,8 @@ def operon(
         more = dict(random_state=1000 * seed + k, n_threads=threads, **settings)
         return _renamed(_evolve(X[pick], y[pick] / scale, alias, operators, left, **more), names, scale)
 
-    limit = None if time_limit is None else 0.85 * time_limit  # the rest is for reading
+    most = 0.85 * (time_limit or 0)  # the rest is for reading; Operon stops after whole seconds
+    limit = None if time_limit is None else max(most - 1, min(most, 1))
     complete(found, restarts, run, lambda k, formulas: keep(out, key, k, formulas), limit)
     return front_of([*(e for k in sorted(found) for e in found[k]), *guesses], X, y, names, w)
 
