@@ -148,9 +148,12 @@ def skeletons(
     seed: int = 0,
 ) -> Iterator[bytes]:
     "Different random formulas; the same seed gives the same ones."
-    rng, known = random.Random(seed), set()
+    rng, known, again = random.Random(seed), set(), 0
     while len(known) < number:
         row = draw_skeleton(rng, prior)
-        if row not in known:
+        again = again + 1 if row in known else 0
+        if again > 20_000:
+            raise UserError(f"{prior}: has hardly more than {len(known)} formulas")
+        if not again:
             known.add(row)
             yield row

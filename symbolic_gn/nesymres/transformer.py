@@ -25,6 +25,7 @@ def number_features(
     values: Float[Tensor, "*shape"],
 ) -> Float[Tensor, "*shape feature"]:
     "What a network is shown of numbers."
+    values = values.nan_to_num(0.0).clamp(-1e12, 1e12)
     bent = torch.asinh(values)
     waves, plain = _WAVES.to(values), values[..., None].clamp(-100, 100)
     phases = torch.cat([plain * waves, bent[..., None] * waves], -1)
