@@ -323,7 +323,7 @@ def nesymres_train_command(
     out: Annotated[Path, typer.Option(help="Folder of state, network and curve; a stopped training goes on.")],
     steps: Annotated[Optional[int], typer.Option(help="Of training; may change until the rate goes down.")] = None,
     minutes: Annotated[Optional[float], typer.Option(help="Stop after so long.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or gpu.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
     setting: _Setting = None,
 ):
     "Train the network that proposes formulas."
@@ -343,6 +343,6 @@ def nesymres_convert_command(
     checkpoint: Annotated[Path, typer.Argument(help="100M.ckpt or 10M.ckpt of the authors.")],
     out: Annotated[Path, typer.Option(help="File for the weights alone, .safetensors.")],
 ):
-    "Read a checkpoint of Biggio et al. without running anything in it, and keep its weights."
+    "Keep the weights of a checkpoint of the authors; nothing in it is run."
     from symbolic_gn.nesymres.checkpoint import convert_checkpoint
     print(f"{convert_checkpoint(checkpoint, out)}: written")

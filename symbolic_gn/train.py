@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['data_loss', 'shared_tensor', 'Snapshots', 'translate', 'objective', 'bf16_is_native', 'some', 'validate', 'describe',
-           'Trainer', 'prepare', 'fit']
+           'make_fabric', 'Trainer', 'prepare', 'fit']
 
 # %% ../nbs/02_train.ipynb #20b117f6
 import contextlib
@@ -175,18 +175,21 @@ def _check_size(config: Config, bodies: int) -> None:
         raise UserError(f"batch is {config.batch}; {size}; use a smaller one")
 
 # %% ../nbs/02_train.ipynb #dc6046de
-def _make_fabric(config: Config):  # lightning_fabric.Fabric
-    "Device and precision of a config; UserError for a device that is not here."
+def make_fabric(
+    device: str = "auto",  # as lightning-fabric names it
+    precision: str = "auto",  # of `PRECISIONS`
+):  # lightning_fabric.Fabric
+    "Device and precision of a training; UserError for a device that is not here."
     from lightning_fabric import Fabric
     here = "cuda" if torch.cuda.is_available() else "cpu"
-    native = bf16_is_native({"auto": here, "gpu": here}.get(config.device, config.device))
-    precision: Any = {"auto": "bf16-mixed" if native else "32-true"}.get(config.precision, config.precision)
+    native = bf16_is_native({"auto": here, "gpu": here}.get(device, device))
+    known: Any = {"auto": "bf16-mixed" if native else "32-true"}.get(precision, precision)
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces its precision at each start
     try:
-        return Fabric(accelerator=config.device, devices=1, precision=precision)
+        return Fabric(accelerator=device, devices=1, precision=known)
     except Exception as error:
         why = str(error).splitlines()[0]
-        raise UserError(f"device {config.device!r} is not here ({why}); use auto or cpu") from None
+        raise UserError(f"device {device!r} is not here ({why}); use auto or cpu") from None
 
 # %% ../nbs/02_train.ipynb #0e311f55
 @dataclass
@@ -239,7 +242,7 @@ def prepare(config: Config, trajectories) -> Trainer:
     "Seed, model, optimiser and data for a config, on its device."
     train, validation, _ = trajectories.parts(config.seed)
     _check_size(config, trajectories.bodies)
-    fabric = _make_fabric(config)
+    fabric = make_fabric(config.device, config.precision)
     torch.manual_seed(config.seed)
     model = build(config, describe(trajectories))
     if config.compress_loss:

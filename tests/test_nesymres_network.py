@@ -190,6 +190,11 @@ def test_settings_that_cannot_be_are_told(wrong):
         TrainingSettings(**wrong)
 
 
+def test_a_device_that_is_not_there_is_told(bank, tmp_path):
+    with pytest.raises(UserError, match="'moon' is not here"):
+        train_proposer(bank, tmp_path, TINY, SHORT, device="moon", progress=False)
+
+
 def test_a_bank_that_is_too_small_is_told(bank):
     with pytest.raises(UserError, match="too few"):
         parted(bank, replace(SHORT, kept=1000))

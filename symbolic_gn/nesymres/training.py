@@ -215,15 +215,12 @@ def train_proposer(
     progress: bool = True,
 ) -> Proposer:  # with averaged weights
     "Train, or go on with a training."
-    from lightning_fabric import Fabric
-    from symbolic_gn.train import bf16_is_native
+    from symbolic_gn.train import make_fabric
     folder, started = Path(out), time.monotonic()
     until = started + 60 * (minutes or 0.0)
     learned, kept = parted(bank, settings)
     state, losses = resumed(folder / "state.safetensors", shape, settings, learned), []
-    fabric = Fabric(accelerator=device, devices=1)
-    if bf16_is_native(fabric.device.type):
-        fabric = Fabric(accelerator=device, devices=1, precision="bf16-mixed")
+    fabric = make_fabric(device)
     network = fabric.setup_module(state.network)
     state.adam.load_state_dict(state.adam.state_dict())  # what Adam remembers follows the weights
     state.average = {n: v.to(fabric.device) for n, v in state.average.items()}
