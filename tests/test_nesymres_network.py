@@ -195,6 +195,18 @@ def test_a_device_that_is_not_there_is_told(bank, tmp_path):
         train_proposer(bank, tmp_path, TINY, SHORT, device="moon", progress=False)
 
 
+def test_what_is_learned_and_what_is_kept_out_are_the_whole_bank(bank):
+    counts = np.arange(1, len(bank) + 1, dtype=np.uint16)
+    counted = Bank(bank.words, bank.facts, counts)
+    learned, kept = parted(counted, SHORT)
+    count_of = {bank[k]: int(counts[k]) for k in range(len(bank))}
+    for part in (learned, kept):
+        assert all(part.counts[k] == count_of[part[k]] for k in range(len(part)))
+    short = {row for row in count_of if len(row) <= SHORT.longest}
+    rows = [part[k] for part in (learned, kept) for k in range(len(part))]
+    assert len(kept) == SHORT.kept and len(rows) == len(short) and set(rows) == short
+
+
 def test_a_bank_that_is_too_small_is_told(bank):
     with pytest.raises(UserError, match="too few"):
         parted(bank, replace(SHORT, kept=1000))

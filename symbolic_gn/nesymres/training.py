@@ -102,7 +102,8 @@ class TrainingState:
     def __init__(self, shape: NetworkShape, settings: TrainingSettings, bank: Bank):
         torch.manual_seed(settings.seed)
         self.shape, self.settings, self.step, self.curve = shape, settings, 0, []
-        self.bank = hashlib.sha256(bank.words.tobytes()).hexdigest()  # what is learned from
+        counts = b"" if bank.counts is None else bank.counts.tobytes()
+        self.bank = hashlib.sha256(bank.words.tobytes() + counts).hexdigest()  # what is learned from
         self.network = Proposer(shape)
         self.average = {n: p.detach().clone() for n, p in self.network.named_parameters()}
         betas, decay = (0.9, 0.98), settings.decay
@@ -198,11 +199,15 @@ def validate_proposer(network: Proposer, bank: Bank, settings: TrainingSettings)
 
 # %% ../../nbs/nesymres/02b_training.ipynb #5fb0000f
 def parted(bank: Bank, settings: TrainingSettings) -> tuple[Bank, Bank]:  # to learn from; kept out
-    "The formulas of a bank that are short enough, in two parts; UserError where there are too few."
-    words = bank.words[(bank.words != PAD).sum(1) <= settings.longest, : settings.longest]
-    if len(words) <= settings.kept:
-        raise UserError(f"the bank has {len(words)} short formulas, of which {settings.kept} are kept out; too few")
-    return Bank(words[: -settings.kept], bank.facts), Bank(words[-settings.kept :], bank.facts)
+    "The formulas of a bank that are short enough, in two random parts; UserError where there are too few."
+    short = np.flatnonzero((bank.words != PAD).sum(1) <= settings.longest)
+    if len(short) <= settings.kept:
+        raise UserError(f"the bank has {len(short)} short formulas, of which {settings.kept} are kept out; too few")
+    order = np.random.default_rng(settings.seed).permutation(short)
+    counts = np.ones(len(bank), np.uint16) if bank.counts is None else bank.counts
+    parts = np.sort(order[settings.kept :]), np.sort(order[: settings.kept])
+    learned, kept = (Bank(bank.words[p, : settings.longest], bank.facts, counts[p]) for p in parts)
+    return learned, kept
 
 
 def train_proposer(
