@@ -57,7 +57,7 @@ class ScaledTable:
     middle: float  # of the target
     scale: float  # of the target
     inputs: Mapping[str, np.ndarray]  # as given, by name
-    target: Float[np.ndarray, " row"]  # as given
+    target: Float[np.ndarray, " given"]  # as given, all of it
 
     @property
     def bent(self) -> bool: return float(self.y.abs().max()) > 30  # a long tail: compare asinh
