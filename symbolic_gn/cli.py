@@ -19,7 +19,7 @@ from typing import Annotated, Any, Optional
 import typer
 
 from .core.contracts import BUDGETS, ENGINES, SOURCES
-from .core.errors import UserError, check_writable, write_atomic
+from .core.errors import UserError, check_writable, named_value, write_atomic
 
 # %% ../nbs/09_cli.ipynb #90d3d819
 app = typer.Typer(name="symbolic-gn", add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
@@ -42,14 +42,7 @@ _Operators = Annotated[Optional[str], typer.Option(help="Of the search, with com
 def given(**options) -> dict:
     "The options that were given, with those written as NAME=VALUE among them."
     pairs, option = options.pop("pairs", None) or [], options.pop("option", "--set")
-    for pair in pairs:
-        name, equal, value = pair.partition("=")
-        if not equal:
-            raise UserError(f"{option} {pair}: write NAME=VALUE")
-        try:
-            options[name] = json.loads(value)
-        except ValueError:
-            options[name] = value
+    options |= dict(named_value(pair, option) for pair in pairs)
     return {k: v for k, v in options.items() if v is not None}
 
 

@@ -12,10 +12,11 @@ from symbolic_gn.core.contracts import ENGINES
 from symbolic_gn.core.errors import UserError
 from symbolic_gn.laws.formula import complexity, parametrise, parse, symbol
 from symbolic_gn.search import benchmark as bench
-from symbolic_gn.search.benchmark import exact, judge_front, judge_one, main, plot_summary, read_rows, run, summary
+from symbolic_gn.search.benchmark import exact, judge_front, judge_one, main, plot_summary, run, summary
 from symbolic_gn.search.front import Front
 from symbolic_gn.search.operon import operon
 from symbolic_gn.search.problems import GROUPS, PROBLEMS, TWENTY, SearchProblem, draw_problem, values_at
+from symbolic_gn.search.runs import read_rows
 
 QUICK = dict(seconds=None, restarts=1, evaluations=1000)
 everywhere = pytest.mark.parametrize("name", list(PROBLEMS))
@@ -334,7 +335,7 @@ def test_a_foreign_file_is_not_overwritten(tmp_path):
     path = tmp_path / "mine.csv"
     for content in ("a,b\n1,2\n", "", "\x00\x01"):
         path.write_text(content)
-        with pytest.raises(UserError, match="is no table of this benchmark"):
+        with pytest.raises(UserError, match="is no table of these runs"):
             run(path, progress=False)
         assert path.read_text() == content
 
@@ -373,7 +374,7 @@ def test_the_command_runs_and_resumes(tmp_path, capsys):
 @pytest.mark.parametrize("words, told", [
     (["--group", "nguyn"], "did you mean 'nguyen'?"), (["--problem", "nguyen-13"], "is unknown"),
     (["--engine", "opern"], "did you mean 'operon'?"), (["--rule", "bst"], "rule 'bst' is unknown"),
-    (["--set", "length"], "write name=value"), (["--set", "seed=3"], "write name=value"),
+    (["--set", "length"], "write NAME=VALUE"), (["--set", "seed=3"], "an option of its own"),
     (["--noise", "-1"], "make no sense"), (["--jobs", "0"], "--jobs 0"),
 ])
 def test_the_command_tells_mistakes_in_one_line(tmp_path, capsys, words, told):

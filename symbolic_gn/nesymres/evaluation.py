@@ -20,10 +20,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
-from joblib import Parallel, delayed, parallel_config
 
 from ..core.contracts import ENGINES
-from ..core.errors import UserError, check_writable, choose, write_atomic
+from ..core.errors import UserError, choose, named_value
 from ..laws.formula import standard
 from .dataset import exam
 from .expressions import LEAVES, VARIABLES, WORDS, as_formula
@@ -31,6 +30,7 @@ from ..search.engine import cache_key
 from ..search.engines import require_engine, search
 from ..search.front import select
 from ..search.problems import FEYNMAN, NGUYEN, SearchProblem, values_at
+from ..search.runs import RunKind, run_rows
 
 # %% ../../nbs/nesymres/04_evaluation.ipynb #5f400007
 @functools.cache
@@ -104,13 +104,23 @@ def exam_table(
 EXAM_OPERATORS = ("+", "-", "*", "/", "sqrt", "exp", "log", "sin", "cos", "tan", "asin")
 
 
-def _key(
-    problem: SearchProblem, engine: str, seed: int, noise: float, distractors: int, seconds: float, how: dict
+_COLUMNS = ("key", "problem", "kind", "engine", "numeric", "accurate_iid", "accurate_ood", "r2", "error")
+
+
+def _head(
+    problem: SearchProblem, engine: str, seed: int = 0, noise: float = 0.0, distractors: int = 0, seconds: float = 20.0,
+    **settings
 ) -> dict:
-    "The columns that say which run a row is of."
+    "The columns that say which run a row is of; the key stands for all of them."
     head = dict(problem=problem.name, kind=problem.group, engine=engine, seed=seed, noise=noise)
-    head |= dict(distractors=distractors, limit=seconds, settings=json.dumps(how, sort_keys=True))
+    head |= dict(distractors=distractors, limit=seconds, settings=json.dumps(settings, sort_keys=True))
     return {"key": cache_key(head, problem.text, str(problem.ranges)), **head}
+
+
+def _dead(**run) -> dict:
+    "The row of a run that gave nothing."
+    nothing = dict(numeric=False, r2=-np.inf, accurate_iid=False, accurate_ood=False, equation="", error="")
+    return _head(**run) | nothing | dict(seconds=np.nan)
 
 
 def examine(
@@ -123,9 +133,9 @@ def examine(
     **settings,  # of the engine
 ) -> dict:  # a row
     "One search, judged; an engine that fails gives a row that says why."
-    row = _key(problem, engine, seed, noise, distractors, seconds, settings)
+    told = dict(problem=problem, engine=engine, seed=seed, noise=noise, distractors=distractors, seconds=seconds)
+    row = _dead(**told, **settings)
     X, y, names = exam_table(problem, seed, noise, distractors)
-    nothing = dict(numeric=False, r2=-np.inf, accurate_iid=False, accurate_ood=False, equation="", error="")
     able = getattr(require_engine(engine) and ENGINES[engine], "operators", EXAM_OPERATORS)
     how: dict[str, Any] = dict(operators=_common(able), **settings)
     began = time.perf_counter()
@@ -135,7 +145,7 @@ def examine(
         said = dict(judge_formula(best.sympy, problem, seed), equation=best.equation)
     except Exception as failure:
         took, said = time.perf_counter() - began, dict(error=f"{type(failure).__name__}: {failure}".splitlines()[0])
-    return row | nothing | said | dict(seconds=round(took, 2))
+    return row | said | dict(seconds=round(took, 2))
 
 
 def _common(able: Iterable[str]) -> list[str]:
@@ -152,29 +162,19 @@ def run_exam(
     distractors: Sequence[int] = (0,),
     seconds: float = 20.0,  # of each search, at most
     jobs: int = 1,  # processes
+    retry: bool = False,  # make failed runs again
     progress: bool = True,
     **settings,  # of the engines
 ) -> pd.DataFrame:  # all rows of the file
     "Every problem with every engine; what the file already holds is not run again."
-    from tqdm.auto import tqdm
-    if jobs < 1 or seconds <= 0:
-        raise UserError(f"{jobs} processes and {seconds} seconds make no sense")
+    if seconds <= 0:
+        raise UserError(f"--seconds {seconds}: give a positive number")
     chosen = [p for kind in kinds for p in [*choose("kind", kind, EXAM_KINDS)().values()][:number]]
     for engine in engines:
         require_engine(engine)
     axes = itertools.product(noises, distractors, chosen, engines)
-    wanted = {_key(p, e, 0, n, d, seconds, settings)["key"]: (p, e, 0, n, d) for n, d, p, e in axes}
-    check_writable(out)
-    rows = pd.read_csv(out, dtype={"key": str}).to_dict("records") if Path(out).exists() else []
-    todo = {k: job for k, job in wanted.items() if k not in {r["key"] for r in rows}}
-    bar = tqdm(total=len(todo), disable=not progress, unit="run")
-    with parallel_config("loky", inner_max_num_threads=1), bar:
-        pool = Parallel(jobs, return_as="generator_unordered", pre_dispatch="n_jobs", batch_size=1)
-        for row in pool(delayed(examine)(*job, seconds, **settings) for job in todo.values()):
-            rows.append(row)
-            write_atomic(out, pd.DataFrame(rows).to_csv(index=False, float_format="%.6g"))
-            bar.update()
-    return pd.DataFrame(rows)
+    runs = [dict(problem=p, engine=e, noise=n, distractors=d, seconds=seconds, **settings) for n, d, p, e in axes]
+    return run_rows(RunKind(examine, _dead, _COLUMNS), out, {_head(**r)["key"]: r for r in runs}, jobs, retry, progress)
 
 
 def exam_summary(table: pd.DataFrame) -> pd.DataFrame:
@@ -212,27 +212,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     p.add_argument("--distractors", nargs="*", type=int, default=[0])
     p.add_argument("--seconds", type=float, default=20.0)
     p.add_argument("--jobs", type=int, default=1)
+    p.add_argument("--retry", action="store_true", help="make failed runs again")
     p.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="settings of the engines")
     a = p.parse_args(argv)
     try:
-        how = dict(_setting(text) for text in a.set)
-        table = run_exam(a.out, a.kind, a.engine, a.number, a.noise, a.distractors, a.seconds, a.jobs, **how)
+        how = dict(map(named_value, a.set))
+        table = run_exam(a.out, a.kind, a.engine, a.number, a.noise, a.distractors, a.seconds, a.jobs, a.retry, **how)
     except UserError as error:
         print(error, file=sys.stderr)
         return 2
     print(exam_summary(table).to_string(index=False))
     return 0
-
-
-def _setting(text: str) -> tuple[str, Any]:
-    "A setting of an engine, such as samples=256."
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise UserError(f"--set {text!r}: write NAME=VALUE")
-    try:
-        return name, json.loads(value)
-    except ValueError:
-        return name, value
 
 
 if __name__ == "__main__" and "get_ipython" not in globals():
