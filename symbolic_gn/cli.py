@@ -6,7 +6,7 @@
 __all__ = ['app', 'nesymres_app', 'given', 'listed', 'systems_command', 'models_command', 'engines_command', 'complain', 'main',
            'simulate_command', 'train_command', 'data_of', 'analyze_command', 'distill_command', 'interruptible',
            'discover_command', 'sweep_command', 'tables_command', 'nesymres_data_command', 'nesymres_train_command',
-           'nesymres_convert_command']
+           'nesymres_ship_command', 'nesymres_convert_command']
 
 # %% ../nbs/09_cli.ipynb #b419af8b
 import json
@@ -310,6 +310,12 @@ def nesymres_data_command(
     print(f"{out / 'bank.safetensors'}: {len(bank)} formulas")
 
 
+def _bank(data: Path) -> Any:
+    "The formulas in a file or folder."
+    from symbolic_gn.nesymres.dataset import read_bank
+    return read_bank(data / "bank.safetensors" if data.is_dir() else data)
+
+
 @nesymres_app.command("train")
 def nesymres_train_command(
     data: Annotated[Path, typer.Argument(help="Folder of `nesymres data`, or its bank.safetensors.")],
@@ -320,15 +326,26 @@ def nesymres_train_command(
     setting: _Setting = None,
 ):
     "Train the network that proposes formulas."
-    from symbolic_gn.nesymres.dataset import read_bank
     from symbolic_gn.nesymres.training import train_proposer, training_settings
     settings = training_settings(given(pairs=setting, steps=steps))
-    bank = read_bank(data / "bank.safetensors" if data.is_dir() else data)
+    bank = _bank(data)
     try:
         train_proposer(bank, out, settings=settings, minutes=minutes, device=device)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"interrupted; the same command goes on from the last file in {out}") from None
     print(f"{out / 'network.safetensors'}: written")
+
+# %% ../nbs/09_cli.ipynb #a11c0012
+@nesymres_app.command("ship")
+def nesymres_ship_command(
+    training: Annotated[Path, typer.Argument(help="Folder of `nesymres train`.")],
+    data: Annotated[Path, typer.Argument(help="The folder or file that it learned from.")],
+    out: Annotated[Path, typer.Option(help="Folder for proposer.safetensors and its card, proposer.json.")],
+):
+    "Put the network of a training and its model card side by side, as they lie in the package."
+    from symbolic_gn.nesymres.training import ship
+    card = ship(training, _bank(data), out)
+    print(f"{out / 'proposer.safetensors'}: step {card['step']}, loss {card['held_loss']:.3f} on kept-out formulas")
 
 
 @nesymres_app.command("convert")

@@ -520,7 +520,7 @@ def test_engines_by_name_unknown_announced_broken_and_callable(announced):
         search(X, y, NAMES, "opron")
     assert select(search(X, y, NAMES, guess)).sympy == 2 * r - 2
     announced(guess=f"{__name__}:guess", broken="symbolic_gn.nowhere:engine")
-    assert engines() == ["auto", "library", "operon", "pysr", "eql", "guess", "broken"]
+    assert engines() == ["auto", "library", "operon", "pysr", "eql", "nesymres", "nesymres+operon", "guess", "broken"]
     assert select(search(X, y, NAMES, "guess")).sympy == 2 * r - 2
     for ask in (lambda: search(X, y, NAMES, "broken"), lambda: require_engine("broken")):
         with pytest.raises(UserError, match="'broken' cannot be loaded from symbolic_gn.nowhere:engine") as caught:

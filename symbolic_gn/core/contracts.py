@@ -117,6 +117,8 @@ ENGINES = Registry("engine", {
     "operon": "symbolic_gn.search.operon:operon",
     "pysr": "symbolic_gn.search.pysr:pysr",
     "eql": "symbolic_gn.eql.regressor:eql",
+    "nesymres": "symbolic_gn.nesymres.engine:nesymres",
+    "nesymres+operon": "symbolic_gn.nesymres.engine:nesymres_operon",
 }, group="symbolic_gn.engines")
 OBJECTIVES = Registry("objective", {
     "accelerations": "symbolic_gn.fit.objective:Accelerations",

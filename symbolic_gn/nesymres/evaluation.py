@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['EXAM_KINDS', 'EXAM_OPERATORS', 'exam_problems', 'accurate', 'judge_formula', 'exam_table', 'examine', 'run_exam',
-           'exam_summary', 'paired_difference', 'main']
+           'labelled', 'exam_summary', 'paired_difference', 'main']
 
 # %% ../../nbs/nesymres/04_evaluation.ipynb #5f400003
 import argparse
@@ -177,8 +177,15 @@ def run_exam(
     return run_rows(RunKind(examine, _dead, _COLUMNS), out, {_head(**r)["key"]: r for r in runs}, jobs, retry, progress)
 
 
+def labelled(table: pd.DataFrame) -> pd.DataFrame:
+    "The rows, their settings written behind the name of the engine."
+    told = [" ".join(f"{n}={v}" for n, v in json.loads(s).items()) for s in table["settings"]]
+    return table.assign(engine=[f"{e} {t}".strip() for e, t in zip(table["engine"], told)])
+
+
 def exam_summary(table: pd.DataFrame) -> pd.DataFrame:
     "How often each engine found the formula, by kind, noise and distractors."
+    table = labelled(table)
     by = ["kind", "engine", "noise", "distractors", "limit"]
     counts = dict(runs=("key", "size"), numeric=("numeric", "sum"), accurate_iid=("accurate_iid", "sum"))
     counts |= dict(accurate_ood=("accurate_ood", "sum"), seconds=("seconds", "median"))
@@ -187,12 +194,13 @@ def exam_summary(table: pd.DataFrame) -> pd.DataFrame:
 # %% ../../nbs/nesymres/04_evaluation.ipynb #5f400013
 def paired_difference(
     table: pd.DataFrame,  # rows of `run_exam`
-    one: str,  # an engine
+    one: str,  # an engine, with its settings behind it
     other: str,
     measure: str = "numeric",
     draws: int = 2000,
 ) -> tuple[float, float, float]:  # difference of the shares, and the ends of its interval
     "How much more often one engine is right than another on the same problems."
+    table = labelled(table)
     both = table[table["engine"].isin([one, other])].pivot_table(
         index=["problem", "noise", "distractors"], columns="engine", values=measure, aggfunc="first").dropna()
     more = both[one].to_numpy(float) - both[other].to_numpy(float)

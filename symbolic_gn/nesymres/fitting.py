@@ -6,6 +6,7 @@
 __all__ = ['line_through', 'FittedRow', 'fit_rows']
 
 # %% ../../nbs/nesymres/03a_fitting.ipynb #5f3a0004
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -110,17 +111,20 @@ def _ones_first(count: int, starts: int, most: int, rng: np.random.Generator) ->
     return drawn.reshape(-1, most)
 
 
-def _with_numbers(rows: list[bytes], X, y, w, rng: np.random.Generator, starts: int, steps: int) -> list[tuple]:
-    "The best numbers of forms that have some, in their order."
-    words, most = packed(rows), max(r.count(NUMBER) for r in rows)
-    many = np.repeat(words, starts, 0)
-    numbers, left = _walk(many, _ones_first(len(rows), starts, most, rng), X, y, w, min(5, steps))
-    few = min(2, starts)
-    order = np.argsort(left.reshape(len(rows), starts), 1, kind="stable")
-    best = order[:, :few] + starts * np.arange(len(rows))[:, None]
-    numbers, left = _walk(many[best.ravel()], numbers[best.ravel()], X, y, w, steps)
-    first = np.argmin(left.reshape(len(rows), few), 1) + few * np.arange(len(rows))
-    return [tuple(n[: r.count(NUMBER)].tolist()) for n, r in zip(numbers[first], rows)]
+def _with_numbers(rows: list[bytes], X, y, w, rng: np.random.Generator, starts: int, steps: int, share: float) -> list:
+    "The best numbers of forms that have equally many, in their order."
+    words, most = packed(rows), rows[0].count(NUMBER)
+    many, some = np.repeat(words, starts, 0), slice(None, None, 1 if share == 1 else max(1, len(y) // 50))
+    begun = _ones_first(len(rows), starts, most, rng)
+    numbers, left = _walk(many, begun, X[:, some], y[some], w[some] / w[some].sum(), min(5, steps))
+    few, left = min(2, starts), left.reshape(len(rows), starts)
+    best = np.argsort(left, 1, kind="stable")[:, :few] + starts * np.arange(len(rows))[:, None]
+    found = numbers[best[:, 0]]
+    likely = np.argsort(left.min(1), kind="stable")[: math.ceil(share * len(rows))]
+    best = best[likely].ravel()
+    numbers, left = _walk(many[best], numbers[best], X, y, w, steps)
+    found[likely] = numbers[np.argmin(left.reshape(-1, few), 1) + few * np.arange(len(likely))]
+    return [*map(tuple, found.tolist())]
 
 
 def fit_rows(
@@ -131,12 +135,15 @@ def fit_rows(
     weights: Float[np.ndarray, " point"] | None = None,  # importance of the points
     starts: int = 8,  # of a form with numbers
     steps: int = 30,
+    share: float = 1.0,  # of the forms with numbers that go on after five steps on some of the points
 ) -> list[FittedRow]:  # in the order of the rows
     "The best numbers, factors and offsets of many forms."
     w = np.full(len(y), 1.0) if weights is None else weights
     w = w / w.sum()
-    have = [r for r in dict.fromkeys(rows) if NUMBER in r]
-    found = dict(zip(have, _with_numbers(have, X, y, w, rng, starts, steps))) if have else {}
+    have, found = [r for r in dict.fromkeys(rows) if NUMBER in r], {}
+    for count in sorted({r.count(NUMBER) for r in have}):
+        alike = [r for r in have if r.count(NUMBER) == count]
+        found |= dict(zip(alike, _with_numbers(alike, X, y, w, rng, starts, steps, share)))
     numbers = [found.get(r, ()) for r in rows]
     if not rows:
         return []

@@ -294,6 +294,7 @@ def ship(
         sha256=hashlib.sha256(content).hexdigest(), **{n: facts[n] for n in ("shape", "settings", "step")},
         prior=bank.facts.get("prior"), bank=dict(data, formulas=len(bank)), held_loss=float(last["held_loss"]),
         right=float(last["right"]), hours=round(float(last["seconds"]) / 3600, 2), machine=facts["machine"],
+        curve=curve.round(4).to_dict("list"),
     )
     write_atomic(Path(out) / "proposer.safetensors", content)
     write_atomic(Path(out) / "proposer.json", json.dumps(card, indent=1) + "\n")
