@@ -302,7 +302,7 @@ def nesymres(
     rounds: int = 4,  # at most
     short: bool = True,  # whether short formulas are looked up before the network is asked
 ) -> Front:
-    "A trained network proposes formulas; their numbers are fitted, many formulas at a time."
+    "Short formulas are looked up, a trained network proposes longer ones; numbers are fitted, many formulas at a time."
     X, y, names, w = checked(X, y, names, weights)
     check_operators("nesymres", operators, nesymres.operators)
     state, known = Search(X, y, names, w, seed), read_proposer(network)[0] if network else shipped_network()[0]
