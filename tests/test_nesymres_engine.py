@@ -4,9 +4,10 @@ import pandas as pd
 import pytest
 import sympy as sp
 import torch
-from sklearn.utils.estimator_checks import check_estimator
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from safetensors.torch import save
+from sklearn.utils.estimator_checks import check_estimator
 
 from symbolic_gn.core.errors import UserError
 from symbolic_gn.laws.formula import evaluate, parse
@@ -166,9 +167,21 @@ def test_the_papers_search_gives_a_front_in_the_users_names():
     assert front.table["loss"].iloc[-1] <= np.var(y) + 1e-9 and parse("x*u").free_symbols
 
 
+def test_the_engine_searches_as_the_paper_does_with_its_weights(tmp_path):
+    torch.manual_seed(0)
+    little = PaperNetwork(PaperShape(width=32, heads=8, readers=1, writers=1, inducing=6, seeds=3)).eval()
+    (tmp_path / "10M.safetensors").write_bytes(save(little.state_dict()))
+    (tmp_path / "cut.safetensors").write_bytes(save(little.state_dict())[:99])
+    ask = lambda file: nesymres(X, y, ["x", "u"], paper=True, network=str(tmp_path / file), samples=2)
+    assert ask("10M.safetensors").table["loss"].iloc[-1] <= np.var(y) + 1e-9
+    for file in ("none.ckpt", "none.safetensors", "cut.safetensors"):
+        with pytest.raises(UserError, match="not there|no weights"):
+            ask(file)
+
+
 def test_scikit_learn_is_content():
     model = NeSymReSRegressor(settings=dict(samples=8, rounds=1, short=False))
-    other = {"check_sample_weight_equivalence_on_dense_data": "a fit sees some of the rows; ten at least must have weight"}
+    other = {"check_sample_weight_equivalence_on_dense_data": "a fit sees some rows; ten at least have weight"}
     told = check_estimator(model, expected_failed_checks=other)  # raises at the first other that fails
     counted = pd.Series([check["status"] for check in told]).value_counts()
     assert counted["passed"] > 50 and counted.get("xfail", 0) <= 1 and counted["passed"] >= len(told) - 3

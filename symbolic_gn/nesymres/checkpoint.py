@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from ..core.errors import UserError, write_atomic
@@ -117,11 +118,20 @@ def read_checkpoint(
 
 # %% ../../nbs/nesymres/02c_checkpoint.ipynb #5fc2000b
 def load_paper_network(
-    path: str | Path,  # a checkpoint of the authors
+    path: str | Path,  # a checkpoint of the authors, or what `convert_checkpoint` made of it
     heads: int = 8,  # which no weight tells
 ) -> PaperNetwork:
-    "The paper's network with the weights of a checkpoint; its sizes come from them."
-    return paper_network(read_checkpoint(path), heads)
+    "The paper's network with the weights of a file; its sizes come from them."
+    read = _converted if Path(path).suffix == ".safetensors" else read_checkpoint
+    return paper_network(read(path), heads)
+
+
+def _converted(path: str | Path) -> dict[str, Tensor]:
+    "Weights of a file of `convert_checkpoint`."
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{path} holds no weights of the paper's network ({str(error).splitlines()[0]})") from None
 
 
 def convert_checkpoint(
