@@ -32,7 +32,7 @@ from .expressions import LEAVES, NUMBER, VARIABLES, WORD_IDS, as_formula
 from .fitting import FittedRow, fit_rows
 from .lookup import looked_up
 from .paper_search import paper_search
-from .targets import Target, columns_of, targets_before
+from .targets import Target, columns_of, speaks_only, targets_before
 from .training import read_proposer, shipped_network
 from .transformer import Proposer
 from ..search.auto import Circle, Search, auto, far_out
@@ -51,7 +51,8 @@ def column_importance(
     order = np.argsort(np.argsort(y)) / max(len(y) - 1, 1)  # poles must not decide
     rows = np.random.default_rng(seed).permutation(len(y))[:500]
     forest = ExtraTreesRegressor(60, min_samples_leaf=3, random_state=seed, n_jobs=1)
-    found = forest.fit(X[rows], order[rows]).feature_importances_
+    sizes = 2.0 ** np.floor(np.log2(np.abs(X).max(0) + 1e-300))  # scikit-learn's trees know numbers up to 1e38
+    found = forest.fit((X / sizes)[rows], order[rows]).feature_importances_
     found = np.where(np.ptp(X, axis=0) > 0, found, 0.0)
     return found / max(found.sum(), 1e-300)
 
@@ -172,7 +173,7 @@ def propose_rows(
         for row, _ in drawn:
             named = _in_columns(row, view.columns)
             for made in [] if named is None else target.built(named):
-                if len(made) <= _LONGEST and made.count(NUMBER) <= _NUMBERS:
+                if len(made) <= _LONGEST and made.count(NUMBER) <= _NUMBERS and speaks_only(made, words):
                     found.setdefault(made, target)
     return found
 
@@ -286,7 +287,7 @@ def _rounds(task: _Task, state: Search, samples: int, rounds: int, seed: int, un
             targets += targets_before(target, columns_of(task.X), task.words)
         targets = targets[: math.floor(min(left / pace, len(targets)))]
 
-
+# %% ../../nbs/nesymres/03e_engine.ipynb #5f3b0037
 def nesymres(
     X: np.ndarray,  # inputs, (row, input)
     y: np.ndarray,  # target, (row,)
@@ -303,11 +304,15 @@ def nesymres(
     samples: int = 64,  # formulas of the first round; further ones have a quarter of that for each target
     rounds: int = 4,  # at most
     short: bool = True,  # whether short formulas are looked up before the network is asked
-    paper: bool = False,  # search as the paper does, with its weights: `network` is their file, `samples` the beam
+    paper: bool = False,  # the paper's search: `network` is their file, `samples` the beam; else only `seed` counts
 ) -> Front:
     "Short formulas are looked up, a trained network proposes longer ones; numbers are fitted, many formulas at a time."
     X, y, names, w = checked(X, y, names, weights)
     check_operators("nesymres", operators, nesymres.operators)
+    if samples < 1:
+        raise UserError(f"engine 'nesymres': samples is {samples}; give a whole number from 1 on")
+    if paper and not network:
+        raise UserError("engine 'nesymres': paper=True needs the authors' weights, network=100M.ckpt or what became of it")
     if paper:
         return paper_search(X, y, names, network=load_paper_network(network), beam=samples, seed=seed)
     state, known = Search(X, y, names, w, seed), read_proposer(network)[0] if network else shipped_network()[0]

@@ -8,14 +8,14 @@ __all__ = ['Hit', 'ShortFormulas', 'standard_rows', 'short_formulas', 'look_up',
 # %% ../../nbs/nesymres/03c_lookup.ipynb #5f3f0004
 import math
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from .expressions import ARITY, LEAVES, NUMBER, WORD_IDS, WORDS, spelled
-from .targets import Target, columns_of, targets_before
+from .targets import Target, columns_of, speaks_only, targets_before
 
 # %% ../../nbs/nesymres/03c_lookup.ipynb #5f3f0007
 @dataclass(frozen=True)
@@ -155,13 +155,14 @@ def look_up_sums(
 def cheapest(
     hits: Iterable[Hit],
     most: int,  # formulas
+    words: Container[int] | None = None,  # that they may have; None: all
 ) -> list[bytes]:  # each once
     "The whole formulas of the best hits."
     found: dict[bytes, None] = {}
     for _, target, row in sorted(hits, key=lambda h: h[0]):
         if len(found) >= most:
             break
-        found |= dict.fromkeys(target.built(row))
+        found |= dict.fromkeys(made for made in target.built(row) if words is None or speaks_only(made, words))
     return [*found][:most]
 
 # %% ../../nbs/nesymres/03c_lookup.ipynb #5f3f000e
@@ -175,7 +176,7 @@ def looked_up(
     "What is found without guessing, the cheapest first."
     began, short, whole = time.monotonic(), short_formulas(X, words), Target(y)
     once = targets_before(whole, short.parts(1), words)
-    first = cheapest(look_up(short, [whole, *once]) + look_up_sums(short, whole), most)
+    first = cheapest(look_up(short, [whole, *once]) + look_up_sums(short, whole), most, words)
     pace = (time.monotonic() - began) / (1 + len(once))
     yield first
     functions, columns = targets_before(whole, {}, words), targets_before(whole, columns_of(X), words)
@@ -184,4 +185,4 @@ def looked_up(
     twice += [t for part in once for t in targets_before(part, {}, words)]
     twice = twice[: max(0, math.floor(min((until - time.monotonic()) / pace, len(twice))))]
     functions = functions if twice else []
-    yield cheapest(look_up(short, twice) + [hit for t in functions for hit in look_up_sums(short, t)], most)
+    yield cheapest(look_up(short, twice) + [hit for t in functions for hit in look_up_sums(short, t)], most, words)

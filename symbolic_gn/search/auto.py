@@ -147,7 +147,7 @@ class Search:
     def add(self, exprs: Iterable[sp.Basic], circle: str, until: float) -> None:
         "Fit formulas and keep their values; the clock `time.monotonic` ends it."
         part = {n: v[self.seen] for n, v in self.inputs.items()}
-        w = None if self.weights is None and self.far.max() == 1 else self._weights()[self.seen]
+        w = ((1.0 if self.weights is None else self.weights) / self.far**2)[self.seen]
         exprs = list(exprs)
         for expr in sorted([*exprs, *(e for one in exprs for e in _relatives(one))], key=complexity):
             if time.monotonic() > until or (shape := str(shape_of(expr))) in self.shapes:
@@ -157,10 +157,6 @@ class Search:
                 values = np.asarray(evaluate(made, self.inputs))
                 if made not in self.values and np.isfinite(values).all():
                     self.values[made], self.circle[made] = values, circle
-
-    def _weights(self) -> Float[np.ndarray, " row"]:
-        "Of the squared errors."
-        return (1.0 if self.weights is None else self.weights) / self.far**2
 
     def restore(self, expr: sp.Basic, circle: str) -> None:
         "Keep a formula as it is: it was fitted before."

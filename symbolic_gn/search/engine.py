@@ -26,6 +26,12 @@ from .front import Front
 OPERATORS = ("+", "-", "*", "/")  # what a search may use unless told otherwise
 
 
+def _unheard_of(y: np.ndarray) -> float:
+    "The usual size of values that cannot be squared; zero for all others."
+    size = float(np.median(np.abs(y[y != 0]))) if y.any() else 1.0
+    return 0.0 if 1e-100 < size < 1e100 else size
+
+
 def checked(
     X,  # one column for each input, (row, input)
     y,  # target, (row,)
@@ -40,8 +46,12 @@ def checked(
         raise UserError(f"search: {len(y)} rows are too few, at least 10 are needed")
     if not (np.isfinite(X).all() and np.isfinite(y).all()):
         raise UserError("search: X and y must be finite; found NaN or infinity")
+    if size := _unheard_of(y):
+        raise UserError(f"search: y is of the order of {size:.0e}, and its square is no number; choose other units")
     for n in names:
         parse(n, [n])
+    if len({*names}) < len(names):
+        raise UserError(f"search: the names {', '.join(names)} are not all different")
     w = None if weights is None else np.asarray(weights, float).ravel()
     if w is not None and (w.shape != y.shape or not (w >= 0).all() or not 0 < w.sum() < np.inf):
         raise UserError("search: weights must be one non-negative number for each row, not all zero")
