@@ -19,10 +19,11 @@ import pandas as pd
 from .core.errors import UserError, choose, write_atomic
 from .core.figures import blank_figure, heat
 from .models import MODELS
+from .nesymres.evaluation import proposer_table
 from .training.config import LOSSES
 
 # %% ../nbs/07_tables.ipynb #809e1aac
-_FILES = ("paper", "auto", "engines", "laws", "noise", "published")
+_FILES = ("paper", "auto", "engines", "nesymres", "laws", "noise", "published")
 
 
 def read_results(
@@ -134,10 +135,9 @@ def _search_times(rows: pd.DataFrame) -> pd.Series:
 
 def auto_table(results: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     "How laws are found with the engine `auto`, with the number found by the messages alone below."
-    rows = results["auto"]
-    table = _models_across(rows[rows["engine"] == "auto"], _outcome)
+    table = _models_across(results["auto"].query("engine == 'auto'"), _outcome)
     below = {m: f"{int((table[m] == 'alone').sum())} of {len(table)}" for m in table}
-    table["newton: auto, operon"] = _search_times(rows).reindex(table.index).fillna("")
+    table["newton: auto, operon"] = _search_times(results["auto"]).reindex(table.index).fillna("")
     return pd.concat([table, pd.DataFrame(below, index=["by the messages alone"])]).fillna("")
 
 # %% ../nbs/07_tables.ipynb #7a0d0012
@@ -400,8 +400,8 @@ def summary_table(results: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
 # %% ../nbs/07_tables.ipynb #f6fce748
 _TABLES: dict[str, Callable[[dict[str, pd.DataFrame]], pd.DataFrame]] = {
-    "recovered": recovered_table, "auto": auto_table, "engines": engines_table, "failures": failures_table,
-    "r2": r2_table, "loss": loss_table, "seeds": seeds_table,
+    "recovered": recovered_table, "auto": auto_table, "engines": engines_table, "proposer": proposer_table,
+    "failures": failures_table, "r2": r2_table, "loss": loss_table, "seeds": seeds_table,
     "elsewhere": elsewhere_table, "energy": energy_table, "noise": noise_table, "losses": losses_table,
     "models": models_table, "eql": eql_table, "summary": summary_table,
 }

@@ -87,10 +87,10 @@ def test_a_page_that_cannot_be_filled_is_told(pages):
 def test_a_folder_without_results_is_told_and_other_files_are_left_alone(tmp_path):
     with pytest.raises(UserError, match="holds no paper.csv"):
         T.read_results(tmp_path)
-    for name in ("paper", "auto", "engines", "laws", "noise", "published"):
+    for name in T._FILES:
         shutil.copy(RESULTS / f"{name}.csv", tmp_path)
     (tmp_path / "other.csv").write_bytes(b"\xff\x00no table at all")
-    assert set(T.read_results(tmp_path)) == {"paper", "auto", "engines", "laws", "noise", "published"}
+    assert set(T.read_results(tmp_path)) == {*T._FILES}
 
 
 @checkout

@@ -312,7 +312,7 @@ def nesymres(
     if samples < 1:
         raise UserError(f"engine 'nesymres': samples is {samples}; give a whole number from 1 on")
     if paper and not network:
-        raise UserError("engine 'nesymres': paper=True needs the authors' weights, network=100M.ckpt or what became of it")
+        raise UserError("engine 'nesymres': paper=True needs the authors' weights as network=100M.ckpt")
     if paper:
         return paper_search(X, y, names, network=load_paper_network(network), beam=samples, seed=seed)
     state, known = Search(X, y, names, w, seed), read_proposer(network)[0] if network else shipped_network()[0]

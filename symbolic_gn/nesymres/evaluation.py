@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['EXAM_KINDS', 'EXAM_OPERATORS', 'exam_problems', 'accurate', 'judge_formula', 'exam_table', 'examine', 'run_exam',
-           'labelled', 'exam_summary', 'paired_difference', 'main']
+           'labelled', 'exam_summary', 'paired_difference', 'proposer_table', 'main']
 
 # %% ../../nbs/nesymres/04_evaluation.ipynb #5f400003
 import argparse
@@ -207,6 +207,24 @@ def paired_difference(
     means = np.random.default_rng(0).choice(more, (draws, len(more))).mean(1)
     low, high = np.quantile(means, [0.025, 0.975])
     return float(more.mean()), float(low), float(high)
+
+# %% ../../nbs/nesymres/04_evaluation.ipynb #5f400031
+def proposer_table(
+    results: dict[str, pd.DataFrame],  # rows of `run_exam` under "nesymres"
+) -> pd.DataFrame:
+    "How many formulas each engine found, without noise and distractors; and of the problems that all were given."
+    rows = results["nesymres"].pipe(labelled).query("noise == 0 and distractors == 0")
+    rows = rows[~rows["engine"].str.contains("short=False")]
+    rows["engine"] = [name.split()[0] for name in rows["engine"]]
+    shared = rows.groupby("problem")["engine"].transform("nunique") == rows["engine"].nunique()
+
+    def told(part: pd.DataFrame) -> str:
+        both = part[shared[part.index]]
+        of = lambda some: f"{int(some['numeric'].sum())} of {len(some)}"
+        return of(part) + (f" ({of(both)})" if len(both) < len(part) else "")
+
+    found = {at: told(part) for at, part in rows.groupby(["kind", "engine"], sort=False)}
+    return pd.Series(found).unstack(sort=False).rename_axis(index=None, columns=None)
 
 # %% ../../nbs/nesymres/04_evaluation.ipynb #5f400015
 def main(argv: Sequence[str] | None = None) -> int:
