@@ -175,8 +175,8 @@ def test_a_network_that_is_a_formula_needs_no_engine(springs):
 # every kind of source gives the same keys
 
 
-def test_noise_goes_the_whole_way(brief, tmp_path):
-    found = tiny(Noisy("spring", 0.01), engine=brief, out=tmp_path)
+def test_noise_goes_the_whole_way(knowing, tmp_path):
+    found = tiny(Noisy("spring", 0.01), engine=knowing("2*r - 1.98"), out=tmp_path)
     s = found.summary
     assert_complete(s)
     assert s["noise"] == 0.01 and "noise 1 % on the positions" in report(s) and s["system"] == "spring"

@@ -159,12 +159,18 @@ def test_a_search_without_time_proposes_less_but_something():
 
 
 @pytest.mark.parametrize("y", [
-    np.zeros(60), np.full(60, 3.0), np.tile([1e-300, 1.0], 30), np.linspace(-1e200, 1e200, 60),
+    np.zeros(60), np.full(60, 3.0), np.tile([1e-300, 1.0], 30), np.linspace(-1e90, 1e90, 60),
 ])
 def test_odd_targets_break_nothing(y):
     front = library(rows(60), y, NAMES, operators=["+", "*", "/"], time_limit=2)
     assert len(front) and np.isfinite(front.table["loss"]).all()
     assert front.table["loss"].min() <= np.abs(y - np.median(y)).mean() * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("size", [1e200, 1e-200])
+def test_targets_that_cannot_be_squared_are_refused(size):
+    with pytest.raises(UserError, match="choose other units"):
+        library(rows(60), np.linspace(-size, size, 60), NAMES, operators=["+", "*", "/"], time_limit=2)
 
 
 def test_weights_and_guesses():

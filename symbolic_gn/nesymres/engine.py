@@ -261,10 +261,10 @@ class _Task:
 
 # %% ../../nbs/nesymres/03e_engine.ipynb #5f3b0016
 def _enter(task: _Task, state: Search, fitted: Iterable[FittedRow], until: float, most: int = 4) -> bool:
-    "Measure the best of some formulas; whether nothing is left to find."
+    "Measure the best of some formulas; whether nothing is left to find, or only a little noise."
     best = shortest_first(fitted, _FITTED, most)
     state.add([as_law(f, task.names, task.scales) for f in best], "nesymres", until)
-    return state.exact() or time.monotonic() >= until
+    return state.exact() or state.at_noise(0.1) or time.monotonic() >= until
 
 
 def _rounds(task: _Task, state: Search, samples: int, rounds: int, seed: int, until: float) -> None:

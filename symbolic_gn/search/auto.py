@@ -51,9 +51,9 @@ _ROOTS = (*OPERATORS, "sqrt")
 CIRCLES = (
     Circle("library", 0.4),
     Circle("operon", 0.08, OPERATORS, dict(restarts=3, evaluations=25_000), True),
+    Circle("nesymres", 0.20),
     Circle("operon", 0.12, _NESTED, dict(restarts=3, evaluations=50_000), True),
     Circle("operon", 0.15, _ROOTS, dict(restarts=3, evaluations=100_000, max_length=25), True),
-    Circle("nesymres", 0.10),
     Circle("operon", 0.25, _NESTED, dict(restarts=4, evaluations=150_000, max_length=30), True),
     Circle("eql", 0.25, (*_ROOTS, "exp", "log", "sin")),
     Circle("operon", 1.0, _NESTED, dict(restarts=1000, evaluations=200_000, max_length=35), True),
@@ -177,9 +177,14 @@ class Search:
         "Whether only rounding is left."
         return float((np.abs(self.values[self.best()] - self.y) / self.far)[self.held].mean()) <= 1e-9 * self.scale
 
-    def at_noise(self) -> bool:
-        "Whether what is left looks like noise."
-        return len(self.y) >= 40 and looks_like_noise(self.X, (self.values[self.best()] - self.y) / self.far)
+    def at_noise(
+        self,
+        most: float = np.inf,  # mean error that may be left, in units of the target's spread
+    ) -> bool:
+        "Whether what is left is so little, and looks like noise."
+        left = (self.values[self.best()] - self.y) / self.far
+        little = float(np.abs(left).mean()) <= most * self.scale
+        return len(self.y) >= 40 and little and looks_like_noise(self.X, left)
 
 # %% ../../nbs/search/08_auto.ipynb #3358dba0
 def _parts(front: Front, most: int = 4) -> list[sp.Basic]:
