@@ -65,6 +65,14 @@ def test_a_finished_search_is_not_made_again(weights, tmp_path, monkeypatch):
     assert first.table["equation"].tolist() == again.table["equation"].tolist()
 
 
+def test_who_is_content_is_not_kept_waiting(weights, monkeypatch):
+    monkeypatch.setattr("symbolic_gn.nesymres.engine._rounds", None)  # the network is not asked any more
+    seen = []
+    noise = np.random.default_rng(5).normal(size=len(X))  # no short formula
+    front = asked(weights, y=noise, enough=lambda front: seen.append(len(front)) or True)
+    assert seen == [len(front)]
+
+
 @pytest.mark.parametrize("values", [np.zeros(100), np.full(100, 7.0)])
 def test_values_that_do_not_change_are_a_constant(weights, values):
     assert asked(weights, y=values).table["sympy"].iloc[-1] == pytest.approx(values[0])
@@ -180,7 +188,7 @@ def test_the_engine_searches_as_the_paper_does_with_its_weights(tmp_path):
 
 
 def test_scikit_learn_is_content():
-    model = NeSymReSRegressor(settings=dict(samples=8, rounds=1, short=False))
+    model = NeSymReSRegressor(operators=["*"], settings=dict(samples=1, rounds=1, short=False))
     other = {"check_sample_weight_equivalence_on_dense_data": "a fit sees some rows; ten at least have weight"}
     told = check_estimator(model, expected_failed_checks=other)  # raises at the first other that fails
     counted = pd.Series([check["status"] for check in told]).value_counts()

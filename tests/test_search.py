@@ -33,6 +33,7 @@ from symbolic_gn.core.errors import UserError
 from symbolic_gn.laws.formula import complexity, evaluate, parse, symbol
 from symbolic_gn.search import operon as operon_module
 from symbolic_gn.search import pysr as pysr_module
+from symbolic_gn.search.auto import Circle
 from symbolic_gn.search.engine import OPERATORS, cache_key, checked_guesses, finished, front_of, keep
 from symbolic_gn.search.engines import ENGINES, engines, require_engine, search
 from symbolic_gn.search.estimator import SymbolicRegressor
@@ -590,7 +591,8 @@ def table(rows=200, seed=0):
 
 
 def test_scikit_learn_is_content():
-    model = SymbolicRegressor("operon", settings=dict(restarts=1, evaluations=400))
+    short = Circle("operon", 0.1, OPERATORS, dict(restarts=1, evaluations=400), True)
+    model = SymbolicRegressor(settings=dict(circles=(short,)))  # the default engine, with one circle of one short run
     other = {"check_sample_weight_equivalence_on_dense_data": "a search draws its rows; ten at least must have weight"}
     told = check_estimator(model, expected_failed_checks=other)  # raises at the first other that fails
     counted = pd.Series([check["status"] for check in told]).value_counts()

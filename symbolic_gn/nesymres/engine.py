@@ -11,7 +11,7 @@ __all__ = ['NESYMRES_OPERATORS', 'HYBRID', 'column_importance', 'column_sets', '
 import itertools
 import math
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -214,7 +214,7 @@ _POINTS, _FITTED = 64, 150  # rows of a view, and rows that numbers are fitted t
 
 @dataclass(frozen=True)
 class _Task:
-    "A table as the network sees it."
+    "A table as the network sees it, and who is asked whether a front will do."
     network: Proposer
     X: Float[np.ndarray, "row input"]  # scaled, three columns at most
     y: Float[np.ndarray, " row"]
@@ -223,9 +223,10 @@ class _Task:
     names: list[str]
     scales: list[Scale]
     words: list[int]  # that formulas may have
+    enough: Callable[[Front], bool] = lambda front: False
 
     @classmethod
-    def of(cls, network: Proposer, state: Search, operators: Sequence[str], seed: int) -> "_Task":
+    def of(cls, network: Proposer, state: Search, operators: Sequence[str], seed: int, **more) -> "_Task":
         "From the rows that a search may fit to."
         rows = np.flatnonzero(state.seen)
         rows = rows[usual_rows(state.y[rows])]
@@ -235,7 +236,7 @@ class _Task:
         scales = [scale_of(X[:, k]) for k in base]
         scaled = np.column_stack([s(X[:, k]) for s, k in zip(scales, base)])
         w, few = None if state.weights is None else state.weights[rows], [names[k] for k in base]
-        return cls(network, scaled, y, w, column_sets(importance[base]), few, scales, words_of(operators))
+        return cls(network, scaled, y, w, column_sets(importance[base]), few, scales, words_of(operators), **more)
 
     def guess(self, targets: Sequence[Target], views: int, width: int, seed: int) -> dict[FittedRow, Target]:
         "Proposals with their numbers, and what each was an answer to."
@@ -264,7 +265,7 @@ def _enter(task: _Task, state: Search, fitted: Iterable[FittedRow], until: float
     "Measure the best of some formulas; whether nothing is left to find, or only a little noise."
     best = shortest_first(fitted, _FITTED, most)
     state.add([as_law(f, task.names, task.scales) for f in best], "nesymres", until)
-    return state.exact() or state.at_noise(0.1) or time.monotonic() >= until
+    return state.exact() or state.at_noise(0.1) or time.monotonic() >= until or task.enough(state.front())
 
 
 def _rounds(task: _Task, state: Search, samples: int, rounds: int, seed: int, until: float) -> None:
@@ -300,6 +301,7 @@ def nesymres(
     time_limit: float | None = None,  # seconds
     guesses: Sequence[str | sp.Basic] = (),  # formulas that enter the front
     out: str | Path | None = None,  # CSV file of finished searches
+    enough: Callable[[Front], bool] = lambda front: False,  # asked after each round: will this front do?
     network: str = "",  # file of other weights; empty: those that come with the package
     samples: int = 64,  # formulas of the first round; further ones have a quarter of that for each target
     rounds: int = 4,  # at most
@@ -326,7 +328,7 @@ def nesymres(
     if not kept:
         state.add([sp.Float(float(np.median(y))), *guessed], "guesses", np.inf)
         if np.ptp(y) > 0:
-            task = _Task.of(known, state, operators, seed)
+            task = _Task.of(known, state, operators, seed, enough=enough)
             if not (short and any(_enter(task, state, fitted, until) for fitted in task.look(seed, until))):
                 _rounds(task, state, samples, rounds, seed, until)
         keep(out, key, 0, [*state.values])

@@ -6,6 +6,7 @@
 __all__ = ['draw_numbers', 'draw_inputs', 'Batch', 'standardised', 'draw_batch']
 
 # %% ../../nbs/nesymres/01a_examples.ipynb #5fa00004
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -58,7 +59,7 @@ def standardised(
 ) -> tuple[Float[np.ndarray, "formula point"], Float[np.ndarray, " formula"], Float[np.ndarray, " formula"]]:
     "Values around zero and of size one, by medians; and the offset and the factor that were taken out."
     seen = np.where(known, y, np.nan)
-    with np.errstate(all="ignore"):
+    with np.errstate(all="ignore"), warnings.catch_warnings(action="ignore"):  # a formula without values is all zeros
         offset = np.nanmedian(seen, 1)
         scale = np.nanmedian(np.abs(seen - offset[:, None]), 1)
         spread = np.nanstd(seen, 1)
