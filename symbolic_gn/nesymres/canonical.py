@@ -9,7 +9,6 @@ __all__ = ['FREE', 'Scaled', 'ONE', 'ANY', 'Core', 'Vanished', 'scaled_words', '
 # %% ../../nbs/nesymres/00a_canonical.ipynb #5ea00004
 from collections.abc import Iterable, Sequence
 from typing import Any
-from dataclasses import dataclass
 
 from ..core.errors import UserError
 from .expressions import ARITY, WORD_IDS, LEAVES, NUMBER, is_formula, said
@@ -18,16 +17,15 @@ from .expressions import ARITY, WORD_IDS, LEAVES, NUMBER, is_formula, said
 FREE = 0  # the coefficient that may be any number
 
 
-@dataclass(eq=False, slots=True)
-class Core:
-    "A formula without its coefficient; its words are all that it is compared by."
-    words: bytes
+class Core(bytes):
+    "The words of a formula without its coefficient, by which it is compared; and what it is made of."
     kind: str  # "sum", "product", or the name of what is done to the part
-    parts: tuple = ()
+    parts: tuple
 
-    def __eq__(self, other): return self.words == other.words
-    def __lt__(self, other): return self.words < other.words
-    def __hash__(self): return hash(self.words)
+    def __new__(cls, words: bytes, kind: str, parts: tuple = ()) -> "Core":
+        self = super().__new__(cls, words)
+        self.kind, self.parts = kind, parts
+        return self
 
 
 Scaled = tuple[int, Core]  # coefficient (1, -1 or FREE) and core
@@ -51,9 +49,9 @@ def scaled_words(s: int, core: Core) -> bytes:
     if core is ONE:
         return bytes([NUMBER])
     if s == FREE:
-        inverse = core.words[0] == _INV
-        return bytes([_DIV, NUMBER]) + core.words[1:] if inverse else bytes([_MUL, NUMBER]) + core.words
-    return core.words if s == 1 else bytes([_NEG]) + core.words
+        inverse = core[0] == _INV
+        return bytes([_DIV, NUMBER]) + core[1:] if inverse else bytes([_MUL, NUMBER]) + core
+    return core if s == 1 else bytes([_NEG]) + core
 
 
 def _folded(word: int, parts: Sequence[bytes]) -> bytes:
@@ -64,25 +62,25 @@ def _folded(word: int, parts: Sequence[bytes]) -> bytes:
 def _sum_of(terms: Sequence[Scaled]) -> Core:
     "A sum of different terms that are sorted."
     plus = [scaled_words(s, t) for s, t in terms if s != -1]
-    minus = [t.words for s, t in terms if s == -1]
+    minus = [t for s, t in terms if s == -1]
     return Core(bytes([_SUB]) * len(minus) + _folded(_ADD, plus) + b"".join(minus), "sum", tuple(terms))
 
 
 def _collected(terms: Iterable[Scaled]) -> dict[Core, int]:
     "The coefficients of all cores; those of sums inside are counted too."
-    found: dict[Core, list[int]] = {}
+    sums, free = {}, {ONE}
     for s, core in terms:
-        inside = core.kind == "sum" and s != FREE
-        for sign, part in ((s * a, t) for a, t in (core.parts if inside else ((1, core),))):
-            found.setdefault(part, []).append(sign)
-    several = lambda signs: FREE in signs or abs(sum(signs)) > 1
-    counted = {t: FREE if t is ONE or several(signs) else sum(signs) for t, signs in found.items()}
-    return {t: s for t, s in counted.items() if s != FREE or t is ONE or FREE in found[t] or sum(found[t])}
+        for a, part in core.parts if core.kind == "sum" and s != FREE else ((1, core),):
+            sums[part] = sums.get(part, 0) + s * a
+            if s * a == FREE:
+                free.add(part)
+    return {t: FREE if t in free or abs(n) > 1 else n for t, n in sums.items() if n or t in free}
 
 
 def add(terms: Iterable[Scaled]) -> Scaled:
     "The sum; Vanished where nothing is left of it."
-    new = [(s, t) for t, s in sorted(_collected(terms).items())]
+    found = _collected(terms)
+    new = [(found[t], t) for t in sorted(found)]
     if not new:
         raise Vanished("the formula, or a part of it, is zero")
     if len(new) == 1:
@@ -109,15 +107,15 @@ def _monic(core: Core) -> Scaled:
 def _raised(base: Core, halves: int) -> list[bytes]:
     "Factors that are a positive power of a base."
     whole, fives = halves // 2 % 5, halves // 10
-    small = [] if whole == 0 else [base.words] if whole == 1 else [_WORD_OF[whole] + base.words]
-    return [_WORD_OF[5] + base.words] * fives + small + [bytes([_SQRT]) + base.words] * (halves % 2)
+    small = [] if whole == 0 else [base] if whole == 1 else [_WORD_OF[whole] + base]
+    return [_WORD_OF[5] + base] * fives + small + [bytes([_SQRT]) + base] * (halves % 2)
 
 
 def _product_of(powers: dict[Core, int]) -> Core:
     "A product of powers, none of which is zero."
     if list(powers.values()) == [2]:
         return next(iter(powers))
-    items = tuple(sorted(powers.items()))
+    items = tuple((base, powers[base]) for base in sorted(powers))
     above = [w for base, n in items if n > 0 for w in _raised(base, n)]
     below = [w for base, n in items if n < 0 for w in _raised(base, -n)]
     top = _folded(_MUL, above) if above else b""
@@ -138,7 +136,7 @@ def _gathered(factors: Iterable[tuple[Scaled, int]]) -> tuple[int, dict[Core, in
     while todo:
         (s, core), n = todo.pop()
         if s == -1 and n % 2:
-            core = Core(bytes([_NEG]) + core.words, "neg", (core,))
+            core = Core(bytes([_NEG]) + core, "neg", (core,))
         sign *= FREE if s == FREE else -1 if s == -1 and n % 4 == 2 else 1
         free, core = _monic(core)
         sign *= free
@@ -229,8 +227,8 @@ def free_power(arg: Scaled) -> Scaled:
         return apply(_EXP, _spread(FREE, core.parts[1]))
     if core.kind == "pow":
         core = core.parts[0]
-    core = Core(bytes([_NEG]) + core.words, "neg", (core,)) if s == -1 else core
-    return FREE if FREE in (s, free) else 1, Core(bytes([_POW, NUMBER]) + core.words, "pow", (core,))
+    core = Core(bytes([_NEG]) + core, "neg", (core,)) if s == -1 else core
+    return FREE if FREE in (s, free) else 1, Core(bytes([_POW, NUMBER]) + core, "pow", (core,))
 
 # %% ../../nbs/nesymres/00a_canonical.ipynb #5ea00015
 _LEAF: dict[int, Scaled] = {k: (1, Core(bytes([k]), "variable")) for k in LEAVES} | {NUMBER: ANY}
@@ -270,7 +268,7 @@ def canonical(
     "The one row for all that means the same."
     if not is_formula(row):
         raise UserError(f"{said(row)!r}: is not one whole formula")
-    return scaled_words(*read_words(row))
+    return bytes(scaled_words(*read_words(row)))
 
 # %% ../../nbs/nesymres/00a_canonical.ipynb #5ea00016
 def _bare(core: Core) -> Core:
@@ -284,7 +282,7 @@ def stripped(
     row: Sequence[int],  # one whole formula
 ) -> bytes:  # in the same variables
     "What is left to be found of a formula whose factor and offset are fitted; Vanished for a number."
-    words = _bare(read_words(row)[1]).words
+    words = bytes(_bare(read_words(row)[1]))
     if not any(k in _LEAF and k != NUMBER for k in words):
         raise Vanished(f"{said(row)!r}: is a number")
     return words

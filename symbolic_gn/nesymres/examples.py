@@ -63,9 +63,9 @@ def standardised(
         offset = np.nanmedian(seen, 1)
         scale = np.nanmedian(np.abs(seen - offset[:, None]), 1)
         spread = np.nanstd(seen, 1)
-    scale = np.where(scale > 1e-9 * spread, scale, spread)
-    scale = np.where(np.isfinite(scale) & (scale > 0), scale, 1.0)
-    return np.where(known, (y - offset[:, None]) / scale[:, None], 0.0), offset, scale
+        scale = np.where(scale > 1e-9 * spread, scale, spread)
+        scale = np.where(np.isfinite(scale) & (scale > 0), scale, 1.0)
+        return np.where(known, (y - offset[:, None]) / scale[:, None], 0.0), offset, scale
 
 
 
