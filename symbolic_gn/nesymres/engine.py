@@ -214,7 +214,7 @@ _POINTS, _FITTED = 64, 150  # rows of a view, and rows that numbers are fitted t
 
 @dataclass(frozen=True)
 class _Task:
-    "A table as the network sees it, and who is asked whether a front will do."
+    "A table as the network sees it."
     network: Proposer
     X: Float[np.ndarray, "row input"]  # scaled, three columns at most
     y: Float[np.ndarray, " row"]
@@ -223,10 +223,9 @@ class _Task:
     names: list[str]
     scales: list[Scale]
     words: list[int]  # that formulas may have
-    enough: Callable[[Front], bool] = lambda front: False
 
     @classmethod
-    def of(cls, network: Proposer, state: Search, operators: Sequence[str], seed: int, **more) -> "_Task":
+    def of(cls, network: Proposer, state: Search, operators: Sequence[str], seed: int) -> "_Task":
         "From the rows that a search may fit to."
         rows = np.flatnonzero(state.seen)
         rows = rows[usual_rows(state.y[rows])]
@@ -236,7 +235,7 @@ class _Task:
         scales = [scale_of(X[:, k]) for k in base]
         scaled = np.column_stack([s(X[:, k]) for s, k in zip(scales, base)])
         w, few = None if state.weights is None else state.weights[rows], [names[k] for k in base]
-        return cls(network, scaled, y, w, column_sets(importance[base]), few, scales, words_of(operators), **more)
+        return cls(network, scaled, y, w, column_sets(importance[base]), few, scales, words_of(operators))
 
     def guess(self, targets: Sequence[Target], views: int, width: int, seed: int) -> dict[FittedRow, Target]:
         "Proposals with their numbers, and what each was an answer to."
@@ -260,23 +259,36 @@ class _Task:
         for rows in looked_up(self.X[some], self.y[some], self.words, until=until):
             yield self.fit(rows, rng)
 
+# %% ../../nbs/nesymres/03e_engine.ipynb #5f3b0041
+@dataclass(frozen=True)
+class _End:
+    "When a search may stop."
+    until: float = math.inf  # by the clock `time.monotonic`
+    enough: Callable[[Front], bool] = lambda front: False  # whether the one who asks is content
+    noise: float = 0.1  # what may be left if it looks like noise, in units of the target's spread
+
+    def reached(self, state: Search) -> bool:
+        "Whether nothing is left to find, or only a little noise; or time is up, or the front will do."
+        found = state.exact() or state.at_noise(self.noise)
+        return found or time.monotonic() >= self.until or self.enough(state.front())
+
 # %% ../../nbs/nesymres/03e_engine.ipynb #5f3b0016
-def _enter(task: _Task, state: Search, fitted: Iterable[FittedRow], until: float, most: int = 4) -> bool:
-    "Measure the best of some formulas; whether nothing is left to find, or only a little noise."
+def _enter(task: _Task, state: Search, fitted: Iterable[FittedRow], end: _End, most: int = 4) -> bool:
+    "Measure the best of some formulas; whether the search may stop."
     best = shortest_first(fitted, _FITTED, most)
-    state.add([as_law(f, task.names, task.scales) for f in best], "nesymres", until)
-    return state.exact() or state.at_noise(0.1) or time.monotonic() >= until or task.enough(state.front())
+    state.add([as_law(f, task.names, task.scales) for f in best], "nesymres", end.until)
+    return end.reached(state)
 
 
-def _rounds(task: _Task, state: Search, samples: int, rounds: int, seed: int, until: float) -> None:
+def _rounds(task: _Task, state: Search, samples: int, rounds: int, seed: int, end: _End) -> None:
     "Guess and measure until nothing is left to find."
     width, whole = max(1, samples // 8), Target(task.y)
     targets, prices = [whole] * 4, {whole: -math.inf}  # prices of targets of which nothing is undone yet
     for k in range(rounds):
         began = time.monotonic()
         guessed = task.guess(targets, 2 * len(targets), width, 1000 * seed + k)
-        done = _enter(task, state, guessed, until) or (k > 0 and state.at_noise())
-        left, pace = until - time.monotonic(), (time.monotonic() - began) / len(targets)
+        done = _enter(task, state, guessed, end) or (k > 0 and state.at_noise())
+        left, pace = end.until - time.monotonic(), (time.monotonic() - began) / len(targets)
         if done or left < pace:
             break
         for f, target in guessed.items():
@@ -318,7 +330,7 @@ def nesymres(
     if paper:
         return paper_search(X, y, names, network=load_paper_network(network), beam=samples, seed=seed)
     state, known = Search(X, y, names, w, seed), read_proposer(network)[0] if network else shipped_network()[0]
-    until = math.inf if time_limit is None else time.monotonic() + 0.9 * time_limit
+    end = _End(math.inf if time_limit is None else time.monotonic() + 0.9 * time_limit, enough)
     guessed = checked_guesses(guesses, names)
     told = [list(operators), seed, network, samples, rounds, short, time_limit, list(map(str, guessed))]
     key = cache_key(X, y, names, *told, *([] if w is None else [w]))
@@ -328,9 +340,9 @@ def nesymres(
     if not kept:
         state.add([sp.Float(float(np.median(y))), *guessed], "guesses", np.inf)
         if np.ptp(y) > 0:
-            task = _Task.of(known, state, operators, seed, enough=enough)
-            if not (short and any(_enter(task, state, fitted, until) for fitted in task.look(seed, until))):
-                _rounds(task, state, samples, rounds, seed, until)
+            task = _Task.of(known, state, operators, seed)
+            if not (short and any(_enter(task, state, fitted, end) for fitted in task.look(seed, end.until))):
+                _rounds(task, state, samples, rounds, seed, end)
         keep(out, key, 0, [*state.values])
     return state.front()
 
