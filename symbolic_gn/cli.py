@@ -301,12 +301,14 @@ app.add_typer(nesymres_app, name="nesymres", help="The transformer that proposes
 def nesymres_data_command(
     out: Annotated[Path, typer.Option(help="Folder of shards and bank.safetensors; a stopped run goes on.")],
     number: Annotated[str, typer.Option(help="Different formulas: 100000, 100K, 1M.")] = "600K",
+    constants: Annotated[int, typer.Option(help="Numbers that are put into a formula, at most.")] = 3,
     jobs: Annotated[int, typer.Option(help="Processes.")] = 1,
     seed: _Seed = 0,
 ):
     "Draw random formulas to learn from; none of the exam is among them."
     from symbolic_gn.nesymres.dataset import make_bank
-    bank = make_bank(number, out, seed=seed, jobs=jobs)
+    from symbolic_gn.nesymres.prior import Prior
+    bank = make_bank(number, out, Prior(numbers=constants), seed, jobs)
     print(f"{out / 'bank.safetensors'}: {len(bank)} formulas")
 
 
@@ -323,6 +325,7 @@ def nesymres_train_command(
     steps: Annotated[Optional[int], typer.Option(help="Of training; may change until the rate goes down.")] = None,
     minutes: Annotated[Optional[float], typer.Option(help="Stop after so long.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
+    compiled: Annotated[bool, typer.Option("--compile", help="With torch.compile; needs a C++ compiler.")] = False,
     setting: _Setting = None,
 ):
     "Train the network that proposes formulas."
@@ -330,7 +333,7 @@ def nesymres_train_command(
     settings = training_settings(given(pairs=setting, steps=steps))
     bank = _bank(data)
     try:
-        train_proposer(bank, out, settings=settings, minutes=minutes, device=device)
+        train_proposer(bank, out, settings=settings, minutes=minutes, device=device, compiled=compiled)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"interrupted; the same command goes on from the last file in {out}") from None
     print(f"{out / 'network.safetensors'}: written")

@@ -7,6 +7,7 @@ __all__ = ['TableResidual', 'FittedConstants', 'fit_form', 'fit_to_table', 'simp
            'at_limits', 'polished']
 
 # %% ../../nbs/laws/05_constants.ipynb #b773f2c9
+import functools
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -20,6 +21,14 @@ from ..core.errors import UserError
 from .formula import as_number, complexity, evaluate, parametrise, parse, simple_numbers, symbol, tidy
 
 # %% ../../nbs/laws/05_constants.ipynb #ed898b10
+@functools.lru_cache(maxsize=500)
+def _with_slopes(form: sp.Basic, names: tuple[str, ...], constants: tuple[str, ...]) -> Callable:
+    "A form and its slopes by the constants, as a function of arrays; fitting and rounding share it."
+    c = [*map(symbol, constants)]
+    wanted = [form, *(sp.diff(form, s) for s in c)]
+    return sp.lambdify([*map(symbol, names), *c], wanted, modules="numpy", cse=True)
+
+
 class TableResidual:
     "Errors of a formula on a table as a function of its constants, with slopes."
 
@@ -31,10 +40,9 @@ class TableResidual:
         y: Float[np.ndarray, " row"],
         weights: Float[np.ndarray, " row"] | None = None,  # importance of the rows
     ):
-        c = [symbol(n) for n in constants]
-        names = [s.name for s in sorted(form.free_symbols - set(c), key=str)]
-        wanted = [form, *(sp.diff(form, s) for s in c)]
-        self.f = sp.lambdify([*map(symbol, names), *c], wanted, modules="numpy", cse=True)
+        constants = tuple(constants)
+        names = tuple(sorted({s.name for s in form.free_symbols} - {*constants}))
+        self.f = _with_slopes(form, names, constants)
         self.columns, self.y = [inputs[n] for n in names], y
         self.missing = 10 * float(np.std(y)) or 1.0  # the error of a row without a value
         self.root = 1.0 if weights is None else np.sqrt((weights / weights.mean()).clip(1e-30))

@@ -8,6 +8,7 @@ __all__ = ['FUNCTIONS', 'WEIGHTS', 'symbol', 'standard', 'parse', 'complexity', 
 
 # %% ../../nbs/laws/00_formula.ipynb #76282bfc
 import ast
+import functools
 import math
 import operator
 import re
@@ -208,7 +209,12 @@ def tidy(
     unit: Iterable[str] = (),  # inputs whose square is 1 in the data
 ) -> sp.Basic:
     "The simplest of a few equal ways to write a formula."
-    unit = {symbol(n) for n in unit}
+    return _tidied(expr, frozenset(map(symbol, unit)))
+
+
+@functools.lru_cache(maxsize=4000)
+def _tidied(expr: sp.Basic, unit: frozenset[sp.Symbol]) -> sp.Basic:
+    "The same; searches ask for many formulas more than once."
     whole = lambda p: p.is_Pow and p.base in unit and p.exp.is_Integer
     odd = lambda e: e.replace(whole, lambda p: p.base ** (p.exp % 2))
     forms = [_whole(expr)]
@@ -218,6 +224,12 @@ def tidy(
     return min((_whole(_monic(odd(f))) for f in forms), key=complexity)
 
 # %% ../../nbs/laws/00_formula.ipynb #fe17f5c3
+@functools.lru_cache(maxsize=2000)
+def _compiled(expr: sp.Basic, names: tuple[str, ...]) -> Callable:
+    "A formula as a function of arrays; searches measure many formulas more than once."
+    return sp.lambdify([*map(symbol, names)], expr, modules="numpy", cse=True)
+
+
 def evaluate(
     expr: sp.Basic,  # a formula
     inputs: Mapping[str, np.ndarray | float],  # one array or number for each input
@@ -228,7 +240,7 @@ def evaluate(
         raise UserError(f"inputs: {', '.join(missing)} missing for the law {expr}")
     shape = np.broadcast_shapes(*(np.shape(v) for v in inputs.values()))
     with np.errstate(all="ignore"):
-        values = sp.lambdify([symbol(n) for n in names], expr, modules="numpy", cse=True)(*(inputs[n] for n in names))
+        values = _compiled(expr, tuple(names))(*(inputs[n] for n in names))
     return np.broadcast_to(np.asarray(values, dtype=float), shape)
 
 # %% ../../nbs/laws/00_formula.ipynb #83469c55

@@ -32,6 +32,7 @@ from .expressions import LEAVES, NUMBER, VARIABLES, WORD_IDS, as_formula
 from .fitting import FittedRow, fit_rows
 from .lookup import looked_up
 from .paper_search import paper_search
+from .sums import summed_up
 from .targets import Target, columns_of, speaks_only, targets_before
 from .training import read_proposer, shipped_network
 from .transformer import Proposer
@@ -133,7 +134,7 @@ _USES = {
     "^": ("pow",), "log": ("ln",), **{n: (n,) for n in ("sqrt", "exp", "sin", "cos", "tan", "asin")},
 }  # operators of a search, and their words
 NESYMRES_OPERATORS = tuple(_USES)
-_LONGEST, _NUMBERS = 30, 4  # words and numbers of a formula in its canonical form
+_LONGEST, _NUMBERS = 30, 6  # words and numbers of a formula in its canonical form
 
 
 def words_of(operators: Iterable[str]) -> list[int]:
@@ -258,6 +259,8 @@ class _Task:
         some = rng.permutation(len(self.y))[:_FITTED]
         for rows in looked_up(self.X[some], self.y[some], self.words, until=until):
             yield self.fit(rows, rng)
+        more = rng.permutation(len(self.y))[: 2 * _FITTED]
+        yield summed_up(self.X[more], self.y[more], self.words, None if self.w is None else self.w[more])
 
 # %% ../../nbs/nesymres/03e_engine.ipynb #5f3b0041
 @dataclass(frozen=True)
