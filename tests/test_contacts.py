@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from symbolic_gn.laws.formula import evaluate, parametrise, parse, symbol
 from symbolic_gn.laws.law import Law
 from symbolic_gn.laws.potential import potential
-from symbolic_gn.search.contacts import POWERS, beyond, contacts
+from symbolic_gn.search.auto import CIRCLES, auto
+from symbolic_gn.search.contacts import POWERS, after_silence, beyond, contacts, silences
 from symbolic_gn.search.engines import search
 from symbolic_gn.search.front import select
 
@@ -66,3 +67,33 @@ def test_a_law_of_contact_in_every_form():
     V = sp.lambdify(symbol("r"), potential(law), "numpy")
     near, far = V(np.array([1.0, 1.5])), V(np.array([2.5, 3.5]))
     assert far[0] == far[1] and np.diff(near) / 0.5 == pytest.approx(-3.3, rel=0.1)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("place", [1.3, 2.6])
+def test_a_jump_is_seen_where_it_is(sign, place):
+    rng = np.random.default_rng(1)
+    x, m = sign * rng.uniform(0.5, 4, 500), rng.uniform(0.5, 2, 500)
+    y = np.where(np.abs(x) < place, 0.0, (3 * np.abs(x) + 1) / m) + rng.normal(0, 0.02, 500)
+    (silent, speaks), = silences(np.column_stack([m, x]), y, ["m", "x"])
+    edge = float(silent.rhs)
+    assert abs(edge - sign * place) < 0.02 and silent.lts.is_Symbol == (sign > 0)
+    assert np.abs(x[speaks]).min() > place and speaks.sum() > 0.7 * (np.abs(x) > place).sum()
+    values = evaluate(after_silence(silent, symbol("x")), {"x": x})
+    assert np.array_equal(values == 0, x < edge if sign > 0 else x > edge)
+
+
+@pytest.mark.parametrize("y", [
+    lambda x: x**3, lambda x: np.exp(-x), lambda x: np.maximum(2 - x, 0), np.sin, lambda x: 0 * x,
+])
+def test_no_jump_where_there_is_none(y):
+    x = np.random.default_rng(2).uniform(0.3, 4, 400)
+    assert silences(x[:, None], y(x), ["x"]) == []
+
+
+def test_auto_finds_a_law_that_begins_with_a_jump():
+    rng = np.random.default_rng(3)
+    r, m = rng.uniform(0.3, 4, 300), rng.uniform(0.5, 2, 300)
+    y = np.where(r < 1.5, 0, m / r**2)
+    front = auto(np.column_stack([r, m]), y, ["r", "m"], time_limit=20, circles=CIRCLES[:1])
+    np.testing.assert_allclose(evaluate(front.table["sympy"].iloc[-1], {"r": r, "m": m}), y, atol=1e-6)

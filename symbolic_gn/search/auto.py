@@ -24,7 +24,7 @@ from ..core.contracts import ENGINES
 from ..core.errors import UserError
 from ..laws.constants import polished
 from ..laws.formula import complexity, evaluate, parse, shape_of, symbol, tidy
-from .contacts import contacts
+from .contacts import after_silence, contacts, silences
 from .engine import OPERATORS, cache_key, check_operators, checked, checked_guesses, finished, keep
 from .engines import require_engine
 from .front import Front
@@ -140,9 +140,12 @@ class Search:
         self.X, self.y, self.weights = X, y, weights
         self.inputs, self.held = dict(zip(names, X.T)), _held_back(len(y), seed)
         self.seen = ~self.held if not self.held.all() else self.held
-        self.far = far_out(y)
-        self.scale = float(np.std((y - np.median(y)) / self.far)) or 1.0
         self.shapes, self.values, self.circle = set(), {}, {}
+        self.judge(far_out(y))
+
+    def judge(self, far: Float[np.ndarray, " row"]) -> None:
+        "Errors of rows that are so many times farther out than others count so many times less."
+        self.far, self.scale = far, float(np.std((self.y - np.median(self.y)) / far)) or 1.0
 
     def add(self, exprs: Iterable[sp.Basic], circle: str, until: float) -> None:
         "Fit formulas and keep their values; the clock `time.monotonic` ends it."
@@ -192,7 +195,7 @@ def _parts(front: Front, most: int = 4) -> list[sp.Basic]:
     found = {}
     for expr in front.table["sympy"].iloc[::-1]:
         for e in sp.preorder_traversal(expr):
-            if e.free_symbols and not e.is_Symbol and e != expr and 2 <= complexity(e) <= 12:
+            if isinstance(e, sp.Expr) and e.free_symbols and e != expr and 2 <= complexity(e) <= 12:
                 found.setdefault(e.as_coeff_Mul()[1], None)
     return sorted([e for e in found if not e.is_Symbol], key=complexity)[:most]
 
@@ -293,6 +296,24 @@ class _Asking:
                 self.state.restore(expr, circle)
         return bool(runs)
 
+# %% ../../nbs/search/08_auto.ipynb #1d8da021
+def _beyond_silence(
+    silent: Iterable[tuple[sp.Basic, Bool[np.ndarray, " row"]]],  # of `silences`
+    state: Search,
+    names: Sequence[str],
+    operators: Sequence[str],
+    seed: int,
+    seconds: float,
+) -> list[sp.Basic]:
+    "Formulas of the rows that speak, with nothing where the others are."
+    allowed, found, w = [o for o in library.operators if o in operators], [], state.weights
+    for where, speaks in silent if allowed else ():
+        part = speaks & state.seen
+        given: dict[str, Any] = dict(operators=allowed, seed=seed, time_limit=seconds)
+        front = library(state.X[part], state.y[part], names, weights=None if w is None else w[part], **given)
+        found += [after_silence(where, e) for e in front.table["sympy"]]
+    return found
+
 # %% ../../nbs/search/08_auto.ipynb #1d8da006
 def auto(
     X: np.ndarray,  # inputs, (row, input)
@@ -318,12 +339,16 @@ def auto(
     state, started = Search(X, y, names, w, seed), time.monotonic()
     able = [c for c in circles if _able(c) and set(c.operators) & set(operators)]
     seen = (X[state.seen], y[state.seen], names, None if w is None else w[state.seen])
-    guessed = [*checked_guesses(guesses, names), *(contacts(*seen) if "max" in operators else [])]
+    ends, silent = (contacts(*seen), silences(X, y, names, w)) if "max" in operators else ([], [])
+    guessed = [*checked_guesses(guesses, names), *ends]
+    if ends:  # the median is that of silent rows, and says nothing of the others
+        state.judge(np.ones(len(y)))
     key = cache_key(X, y, names, list(operators), seed, list(map(repr, [*able, *guessed])), *([] if w is None else [w]))
     ask = _Asking(state, names, operators, seed, 60.0 if time_limit is None else float(time_limit), out, key)
-    ended = ask.reopen(["guesses", *(c.engine for c in able)])
+    ended = ask.reopen(["guesses", "library", *(c.engine for c in able)])
     if not ended:
         state.add([sp.Float(float(np.median(y))), *guessed], "guesses", np.inf)
+        state.add(_beyond_silence(silent, state, names, operators, seed, 0.05 * ask.limit), "library", ask.until)
     try:
         why = "it was finished before" if ended else _walk(state, able, ask, ask.until, progress, enough)
     except KeyboardInterrupt:
