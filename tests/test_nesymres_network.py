@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save
 
+from symbolic_gn.cli import main
 from symbolic_gn.core.errors import UserError
 from symbolic_gn.nesymres.checkpoint import convert_checkpoint, load_paper_network, read_checkpoint
 from symbolic_gn.nesymres.dataset import Bank
@@ -175,6 +176,40 @@ def test_stopped_and_resumed_is_the_same_file(bank, tmp_path):
     other = Bank(bank.words[::-1].copy(), bank.facts)
     with pytest.raises(UserError, match="another bank"):
         train_proposer(other, tmp_path / "whole", TINY, SHORT, progress=False)
+
+
+def test_compiled_steps_are_the_same_steps(bank, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr("torch.compile", lambda network, **how: asked.append(how) or network)
+    for compiled in (False, True):
+        train_proposer(bank, tmp_path / str(compiled), TINY, SHORT, compiled=compiled, progress=False)
+    plain, fast = ((tmp_path / str(c) / "network.safetensors").read_bytes() for c in (False, True))
+    assert asked == [{"dynamic": True}] and plain == fast
+
+
+def cli(arguments: list[str]) -> int:
+    "The exit code of a command."
+    with pytest.raises(SystemExit) as end:
+        main(arguments)
+    return end.value.code
+
+
+def test_the_commands_hand_on_what_is_asked(tmp_path, monkeypatch, capsys):
+    told = {}
+    monkeypatch.setattr("symbolic_gn.nesymres.dataset.make_bank", lambda *a: told.update(data=a) or [0] * 7)
+    monkeypatch.setattr("symbolic_gn.nesymres.dataset.read_bank", lambda path: path)
+    monkeypatch.setattr("symbolic_gn.nesymres.training.train_proposer", lambda *a, **how: told.update(train=how))
+    assert cli(["nesymres", "data", "--number", "2K", "--constants", "5", "--out", str(tmp_path)]) == 0
+    assert told["data"] == ("2K", tmp_path, Prior(numbers=5), 0, 1) and "7 formulas" in capsys.readouterr().out
+    assert cli(["nesymres", "train", str(tmp_path), "--out", str(tmp_path), "--steps", "9", "--compile"]) == 0
+    assert told["train"]["compiled"] and told["train"]["settings"].steps == 9
+    assert cli(["nesymres", "data", "--number", "2K", "--constants", "-1", "--out", str(tmp_path)]) == 2
+
+
+def test_a_card_tells_the_command(bank, tmp_path):
+    train_proposer(bank, tmp_path, TINY, SHORT, progress=False)
+    command = ship(tmp_path, bank, tmp_path / "out")["command"]
+    assert f"--number {len(bank)}" in command and f"--steps {SHORT.steps}" in command and "--set kept=" in command
 
 
 def test_level_training_may_become_longer(bank, tmp_path):

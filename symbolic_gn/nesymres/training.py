@@ -283,6 +283,15 @@ def read_proposer(
     return network.eval(), facts
 
 # %% ../../nbs/nesymres/02b_training.ipynb #5fb00020
+def _command(settings: Mapping, bank: Bank) -> str:
+    "What makes such a network anew."
+    usual, prior = json.loads(json.dumps(asdict(TrainingSettings()))), bank.facts.get("prior") or {}
+    other = [f"--set {n}={v}" for n, v in settings.items() if n != "steps" and v != usual[n]]
+    drawn = f"--number {len(bank)} --constants {prior.get('numbers', 3)} --seed {bank.facts.get('seed', 0)}"
+    taught = " ".join(["train bank --out training", f"--steps {settings['steps']}", *other])
+    return f"symbolic-gn nesymres data {drawn} --out bank && symbolic-gn nesymres {taught}"
+
+
 def ship(
     folder: str | Path,  # of a training
     bank: Bank,  # that it learned from
@@ -296,7 +305,7 @@ def ship(
         sha256=hashlib.sha256(content).hexdigest(), **{n: facts[n] for n in ("shape", "settings", "step")},
         prior=bank.facts.get("prior"), bank=dict(data, formulas=len(bank)), held_loss=float(last["held_loss"]),
         right=float(last["right"]), hours=round(float(last["seconds"]) / 3600, 2), machine=facts["machine"],
-        curve=curve.round(4).to_dict("list"),
+        command=_command(facts["settings"], bank), curve=curve.round(4).to_dict("list"),
     )
     write_atomic(Path(out) / "proposer.safetensors", content)
     write_atomic(Path(out) / "proposer.json", json.dumps(card, indent=1) + "\n")
