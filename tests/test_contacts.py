@@ -97,3 +97,10 @@ def test_auto_finds_a_law_that_begins_with_a_jump():
     y = np.where(r < 1.5, 0, m / r**2)
     front = auto(np.column_stack([r, m]), y, ["r", "m"], time_limit=20, circles=CIRCLES[:1])
     np.testing.assert_allclose(evaluate(front.table["sympy"].iloc[-1], {"r": r, "m": m}), y, atol=1e-6)
+
+
+@pytest.mark.parametrize("rows", [12, 24, 40])
+def test_a_jump_with_few_rows_is_no_fault(rows):
+    x = np.sort(np.random.default_rng(4).uniform(0, 1, rows))
+    front = auto(x[:, None], np.where(x < 0.5, 0, 3 * x + 1), ["x"], time_limit=3, circles=CIRCLES[:1])
+    assert len(front.table)

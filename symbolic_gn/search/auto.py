@@ -307,8 +307,10 @@ def _beyond_silence(
 ) -> list[sp.Basic]:
     "Formulas of the rows that speak, with nothing where the others are."
     allowed, found, w = [o for o in library.operators if o in operators], [], state.weights
-    for where, speaks in silent if allowed else ():
-        part = speaks & state.seen
+    parts = [(where, speaks & state.seen) for where, speaks in silent]
+    for where, part in parts if allowed else ():
+        if part.sum() < 10:  # too few for any search
+            continue
         given: dict[str, Any] = dict(operators=allowed, seed=seed, time_limit=seconds)
         front = library(state.X[part], state.y[part], names, weights=None if w is None else w[part], **given)
         found += [after_silence(where, e) for e in front.table["sympy"]]
