@@ -204,6 +204,7 @@ def test_the_commands_hand_on_what_is_asked(tmp_path, monkeypatch, capsys):
     assert cli(["nesymres", "train", str(tmp_path), "--out", str(tmp_path), "--steps", "9", "--compile"]) == 0
     assert told["train"]["compiled"] and told["train"]["settings"].steps == 9
     assert cli(["nesymres", "data", "--number", "2K", "--constants", "-1", "--out", str(tmp_path)]) == 2
+    assert capsys.readouterr().err.count("constants is -1") == 1
 
 
 def test_a_card_tells_the_command(bank, tmp_path):

@@ -36,7 +36,9 @@ class Prior:
     unary: Mapping[str, float] = field(default_factory=lambda: _UNARY)
 
     def __post_init__(self):
-        if not 1 <= self.least <= self.most or not 1 <= self.variables <= VARIABLES or self.numbers < 0:
+        if self.numbers < 0:
+            raise UserError(f"constants is {self.numbers}; give a whole number from 0 on")
+        if not 1 <= self.least <= self.most or not 1 <= self.variables <= VARIABLES:
             raise UserError(f"{self}: operations from 1 on, and 1 to {VARIABLES} variables")
 
     @functools.cached_property
