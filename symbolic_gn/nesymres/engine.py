@@ -260,7 +260,8 @@ class _Task:
         for rows in looked_up(self.X[some], self.y[some], self.words, until=until):
             yield self.fit(rows, rng)
         more = rng.permutation(len(self.y))[: 2 * _FITTED]
-        yield summed_up(self.X[more], self.y[more], self.words, None if self.w is None else self.w[more])
+        w = None if self.w is None else self.w[more]
+        yield summed_up(self.X[more], self.y[more], self.words, w, until=until)
 
 # %% ../../nbs/nesymres/03e_engine.ipynb #5f3b0041
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ __all__ = ['SimpleTerms', 'simple_terms', 'best_sum', 'summed_up']
 # %% ../../nbs/nesymres/03ca_sums.ipynb #5f410004
 import itertools
 import math
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -114,6 +115,7 @@ def summed_up(
     weights: Float[np.ndarray, " row"] | None = None,  # importance of the rows
     close: int = 40,  # targets that are looked at closely
     left: float = 0.1,  # the most that may be left of a target
+    until: float = math.inf,  # by the clock `time.monotonic`; what would be looked at later is left out
 ) -> list[FittedRow]:  # the cheapest first
     "Sums of simple terms, behind two undone operations at most."
     terms = simple_terms(X, words)
@@ -126,7 +128,8 @@ def summed_up(
     _, other = np.unique(np.round(np.log(rest), 6), return_index=True)  # y and y - x_1 are one question
     share = rest / size
     likely = [k for k in sorted(other, key=share.__getitem__)[:close] if share[k] <= left]
-    sums = [(asked[k].forms[0], found) for k in likely if (found := best_sum(terms, asked[k].values))]
+    timely = itertools.takewhile(lambda k: time.monotonic() < until, likely)
+    sums = [(asked[k].forms[0], found) for k in timely if (found := best_sum(terms, asked[k].values))]
     ranked = sorted(sums, key=lambda s: s[1][0] * math.exp(len(s[0]) / 16))
     return _whole([_filled(form, row, c) for form, (_, row, c) in ranked], X, y, weights)
 
