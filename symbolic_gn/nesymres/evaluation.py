@@ -215,6 +215,7 @@ def proposer_table(
     "How many formulas each engine found, without noise and distractors; and of the problems that all were given."
     rows = results["nesymres"].pipe(labelled).query("noise == 0 and distractors == 0")
     rows = rows[~rows["engine"].str.contains("short=False")]
+    rows = rows[rows.groupby("engine")["kind"].transform("nunique") == rows["kind"].nunique()]
     rows["engine"] = [name.split()[0] for name in rows["engine"]]
     shared = rows.groupby("problem")["engine"].transform("nunique") == rows["engine"].nunique()
 
