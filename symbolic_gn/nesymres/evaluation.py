@@ -153,6 +153,17 @@ def _common(able: Iterable[str]) -> list[str]:
     return [o for o in EXAM_OPERATORS if o in able]
 
 # %% ../../nbs/nesymres/04_evaluation.ipynb #5f400010
+_LEAST = {"--seconds": 0.01, "--number": 1, "--noise": 0, "--distractors": 0}
+
+
+def _check_numbers(given: dict[str, Sequence[float | None]]) -> None:
+    "UserError where an option of the exam is too small or not finite; None is not judged."
+    for option, values in given.items():
+        for value in values:
+            if value is not None and not _LEAST[option] <= value < np.inf:
+                raise UserError(f"{option} {value}: give a number from {_LEAST[option]} on")
+
+
 def run_exam(
     out: str | Path,  # CSV, one row for each run
     kinds: Sequence[str] = tuple(EXAM_KINDS),
@@ -167,8 +178,7 @@ def run_exam(
     **settings,  # of the engines
 ) -> pd.DataFrame:  # all rows of the file
     "Every problem with every engine; what the file already holds is not run again."
-    if seconds <= 0:
-        raise UserError(f"--seconds {seconds}: give a positive number")
+    _check_numbers({"--seconds": [seconds], "--number": [number], "--noise": noises, "--distractors": distractors})
     chosen = [p for kind in kinds for p in [*choose("kind", kind, EXAM_KINDS)().values()][:number]]
     for engine in engines:
         require_engine(engine)
