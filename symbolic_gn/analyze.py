@@ -55,6 +55,11 @@ class Messages:
         ends = dict(i=self.state_i, j=self.state_j)
         return dict(r=self.r) | {f"{n}_{end}": state[:, k] for n, k in columns.items() for end, state in ends.items()}
     @property
+    def own(self):
+        "What a receiver may feel without any sender: its velocity, as an acceleration and as a force by its mass."
+        velocity = self.state_i[:, self.dim:2 * self.dim]
+        return np.hstack([velocity, velocity / self.state_i[:, -1:]])
+    @property
     def acceleration(self): return None if self.force is None else self.force / self.state_i[:, -1:]
     @property
     def table(self): return _message_table(self)

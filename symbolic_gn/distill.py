@@ -11,12 +11,13 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import sympy as sp
 
-from .align import Alignment, across_share, align, speaking, trim
+from .align import Alignment, across_share, align, receiver_power, speaking, trim
 from .core.contracts import Objective
 from .core.errors import UserError, choose
 from .laws.equivalence import Equivalence, equivalent  # stand below, are looked for here
@@ -57,7 +58,7 @@ def _scalar(messages, weights=None) -> tuple[np.ndarray, Alignment | None, float
     if kind == "energy" and m.shape[1] == 1:
         return m[:, 0], None, 0.0
     if kind == "linear":
-        a = align(m, d, weights=weights)
+        a = align(m, d, weights=weights, own=getattr(messages, "own", None))
         return a.scalar, a, a.across
     rhat = d / np.maximum(np.linalg.norm(d, axis=1, keepdims=True), 1e-300)
     s = np.einsum("ei,ei->e", m, rhat)
@@ -100,6 +101,27 @@ def _in_logarithms(X: np.ndarray, y: np.ndarray, names: list[str], engine, **opt
     plain = lambda e: sp.Float(np.sign(y[0])) * sp.expand(sp.exp(standard(e).xreplace(back)), power_base=True)
     table = front.table.assign(sympy=[tidy(plain(e)) for e in front.table["sympy"]])
     return Front(table, rows=len(y), loss_name="error of the logarithm")
+
+# %% ../nbs/04_pysr.ipynb #5a4e0011
+def _power(alignment: Alignment | None, messages, features: Mapping[str, np.ndarray]) -> float:
+    "The power of its mass by which a receiver scales aligned messages; 0 where a law may not use the mass."
+    if alignment is None or "m_i" not in features:
+        return 0.0
+    return receiver_power(alignment.scalar, np.asarray(messages.r, float), np.asarray(features["m_i"], float))
+
+
+def _factor_of(features: Mapping[str, np.ndarray], power: float) -> np.ndarray | float:
+    "The receiver's factor on each edge."
+    return np.asarray(features["m_i"], float) ** power if power else 1.0
+
+
+def _told(front: Front, power: float) -> Front:
+    "A front of what was searched, with the receiver's factor."
+    factor = symbol("m_i") ** sp.Rational(power)
+    pairs = [(tidy(factor * e), loss) for e, loss in zip(front.table["sympy"], front.table["loss"])]
+    back = Front.of(pairs, rows=front.rows, loss_name=front.loss_name) if power else front
+    back.notes = front.notes
+    return back
 
 # %% ../nbs/04_pysr.ipynb #886cef50
 def _slopes(front: Front) -> Front:
@@ -207,6 +229,8 @@ def distill(
     require_engine(engine, settings)
     started, features = time.monotonic(), dict(messages.invariants if features is None else features)
     scalar, alignment, across = _scalar(messages)
+    power = 0.0 if {"template", "guesses", "units"} & set(settings) else _power(alignment, messages, features)
+    scalar, told = scalar / _factor_of(features, power), partial(_told, power=power)
     energies = messages.messages_are == "energy" and np.shape(messages.components)[1] == 1
     form = settings.get("template")  # a form that a user wants is neither repaired nor searched otherwise
     wide = not (energies or form) and _spans(scalar)
@@ -226,8 +250,9 @@ def distill(
         wanted = _components(messages, rows) if apart else [scalar[rows]]
         limit = None if time_limit is None else time_limit / len(wanted)
         seek = _in_logarithms if wide and not apart else search
-        more = dict(time_limit=limit) | ({} if apart or wide else dict(enough=judged.enough))
+        more = dict(time_limit=limit) | ({} if apart or wide else dict(enough=lambda f: judged.enough(told(f))))
         fronts = [seek(*_table(inputs, rows, y), **options, **more) for y in wanted]
+        fronts = fronts if apart else [told(f) for f in fronts]
         found.append((*judged(fronts, apart), fronts, apart))
         if objective is not None and not (apart or energies or form):
             finer = _from_curves(objective, found[0][0], list(features), judge, options | dict(time_limit=time_limit))

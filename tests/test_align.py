@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from symbolic_gn.align import across_share, align, speaking, trim
+from symbolic_gn.align import across_share, align, receiver_power, speaking, trim
 from symbolic_gn.core.errors import UserError
 from symbolic_gn.laws.formula import evaluate, parse
 
@@ -48,6 +48,33 @@ def test_alignment_recovers_a_planted_map_blind(name, dim, seed):
     assert found.confidence > 0.5 and found.across < 0.2
     again = align(force @ A + rng.normal(size=dim), d)
     assert np.allclose(again.B, found.B, rtol=1e-6)
+
+
+@few
+@given(st.sampled_from(list(TRUTH)), st.sampled_from([2, 3]), st.floats(0.5, 3), st.integers(0, 10**6))
+def test_what_a_receiver_feels_alone_is_taken_out(name, dim, drag, seed):
+    d, s, force = pulled(name, dim, seed=seed)
+    rng = np.random.default_rng(seed + 1)
+    own = rng.normal(size=(len(d), dim))
+    said = (force + drag * np.median(np.abs(s)) * own @ rng.normal(size=(dim, dim))) @ rng.normal(size=(dim, dim))
+    blind, found = align(said, d), align(said, d, own=np.hstack([own, np.ones((len(d), 1))]))
+    inner = np.abs(s) <= np.quantile(np.abs(s), 0.99)
+    assert found.across < blind.across and found.C.shape in ((dim, dim + 1), (dim, 0))
+    assert abs(np.corrcoef(found.scalar[inner], s[inner])[0, 1]) > 0.97
+    assert align(force, d, own=own).C.shape == (dim, 0)
+    assert align(said, d, own=d @ rng.normal(size=(dim, dim))).C.shape == (dim, 0)  # that would be the answer itself
+
+
+@few
+@given(st.sampled_from(list(TRUTH)), st.sampled_from([-1.0, -0.5, 0.0, 0.5, 1.0]), st.integers(0, 10**6))
+def test_the_power_by_which_receivers_scale(name, power, seed):
+    d, s, _ = pulled(name, 2, seed=seed)
+    rng = np.random.default_rng(seed)
+    mass = np.exp(rng.normal(size=len(d)))
+    heard = s * mass**power * np.exp(0.2 * rng.normal(size=len(d)))
+    assert receiver_power(heard, np.linalg.norm(d, axis=1), mass) == power
+    assert receiver_power(0 * heard, np.linalg.norm(d, axis=1), mass) == 0
+    assert receiver_power(heard, np.linalg.norm(d, axis=1), np.ones(len(d))) == 0
 
 
 @pytest.mark.parametrize("dim", [2, 3])

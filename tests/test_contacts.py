@@ -75,16 +75,33 @@ def test_a_jump_is_seen_where_it_is(sign, place):
     rng = np.random.default_rng(1)
     x, m = sign * rng.uniform(0.5, 4, 500), rng.uniform(0.5, 2, 500)
     y = np.where(np.abs(x) < place, 0.0, (3 * np.abs(x) + 1) / m) + rng.normal(0, 0.02, 500)
-    (silent, speaks), = silences(np.column_stack([m, x]), y, ["m", "x"])
-    edge = float(silent.rhs)
+    found, = silences(np.column_stack([m, x]), y, ["m", "x"])
+    silent, speaks, edge = found.where, found.clear, float(found.where.rhs)
+    assert not found.climb.any()
     assert abs(edge - sign * place) < 0.02 and silent.lts.is_Symbol == (sign > 0)
     assert np.abs(x[speaks]).min() > place and speaks.sum() > 0.7 * (np.abs(x) > place).sum()
     values = evaluate(after_silence(silent, symbol("x")), {"x": x})
     assert np.array_equal(values == 0, x < edge if sign > 0 else x > edge)
 
 
+@pytest.mark.parametrize("width", [0.05, 0.1])
+@pytest.mark.parametrize("law", ["2*x - 2", "3/x", "x**2"])
+def test_a_climb_with_ripples_is_a_jump(width, law):
+    rng = np.random.default_rng(5)
+    x = rng.uniform(0.5, 4, 2000)
+    y = np.asarray(evaluate(parse(law), {"x": x})) * np.clip((x - 2) / (2 * width) + 0.5, 0, 1)
+    y = y + 0.1 * np.exp(-(((x - 2) / width) ** 2)) * np.sin(x / width) + rng.normal(0, 0.01, 2000)
+    found, = silences(x[:, None], y, ["x"])
+    assert abs(float(found.where.rhs) - 2) < 0.03 and found.climb[np.abs(x - 2) < width].mean() > 0.95
+    front = auto(x[:, None], y, ["x"], time_limit=15, circles=CIRCLES[:1])
+    best, far = select(front, "best").sympy, np.abs(x - 2) > 3 * width
+    wanted = np.where(x < 2, 0, evaluate(parse(law), {"x": x}))
+    assert np.abs(evaluate(best, {"x": x}) - wanted)[far].mean() < 0.03 * np.abs(wanted).mean()
+
+
 @pytest.mark.parametrize("y", [
     lambda x: x**3, lambda x: np.exp(-x), lambda x: np.maximum(2 - x, 0), np.sin, lambda x: 0 * x,
+    lambda x: x**-4, lambda x: np.exp(-4 * x), lambda x: np.maximum(x - 2, 0) ** 1.5,
 ])
 def test_no_jump_where_there_is_none(y):
     x = np.random.default_rng(2).uniform(0.3, 4, 400)

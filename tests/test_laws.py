@@ -447,6 +447,7 @@ def test_unit_inputs_are_charges_of_one():
         ),
         ("2*sqrt(r^2 + 1e-9) - 1.98", "2*r - 1.98", "none", "numeric", "none"),
         ("q_i*sqrt(r^2 + 1e-9)", "2*r", "receiver-only factor", "numeric", "receiver-only factor"),
+        ("m_j/(r + 1)/(exp(m_i) + q_i/2)", "m_j/(r + 1)", "receiver-only factor", "numeric", "receiver-only factor"),
     ],
 )
 def test_equivalence_accepts(found, true, freedom, by, needed):
@@ -467,6 +468,8 @@ def test_equivalence_accepts(found, true, freedom, by, needed):
         ("m_i/r", "m_j/r", "receiver-only factor"),
         ("q_i/r^2", "q_i*q_j/r^2", "receiver-only factor"),
         ("r", "m_j", "receiver-only factor"),
+        ("m_j/(r + m_i)", "m_j/(r + 0.01)", "receiver-only factor"),
+        ("m_j*exp(-m_i*m_j)/r", "m_j/r", "receiver-only factor"),
         ("m_i*m_j/(r + 0.01)", "m_i*m_j/(r + 0.01)^2", "receiver-only factor"),
         ("0*r + 3", "2*r - 1.98", "overall factor"),
     ],

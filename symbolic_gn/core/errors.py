@@ -30,10 +30,10 @@ def choose(
     names = list(options)
     if name in names:
         return options[name] if isinstance(options, Mapping) else name
-    plain = {n.lower(): n for n in names}
+    plain = {str(n).lower(): str(n) for n in names}
     near = [plain[n] for n in difflib.get_close_matches(str(name).lower(), plain, 1)]
     raise UserError(
-        f"{kind} {name!r} is unknown{f', did you mean {near[0]!r}?' if near else ''}; choose from {', '.join(names)}"
+        f"{kind} {name!r} is unknown{f', did you mean {near[0]!r}?' if near else ''}; choose from {', '.join(map(str, names))}"
     )
 
 # %% ../../nbs/core/00_errors.ipynb #9c1283b6

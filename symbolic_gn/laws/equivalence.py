@@ -7,6 +7,7 @@ __all__ = ['FREEDOMS', 'Equivalence', 'domain', 'equivalent']
 
 # %% ../../nbs/laws/03_equivalence.ipynb #a23f611f
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -126,26 +127,31 @@ def _difference(f: Real[np.ndarray, " edge"], g: Real[np.ndarray, " edge"]) -> f
     return float(np.percentile(off, 95))
 
 # %% ../../nbs/laws/03_equivalence.ipynb #a710ee99
-def _same_numbers(f: np.ndarray, g: np.ndarray, inputs: Mapping[str, np.ndarray], freedom: str) -> tuple[float, float]:
+def _ratio(f: np.ndarray, g: np.ndarray) -> np.ndarray:
+    "Ratio of two laws where both are there, NaN elsewhere."
+    with np.errstate(all="ignore"):
+        ratio = f / g
+    return np.where(np.isfinite(ratio) & (ratio != 0), ratio, np.nan)
+
+
+def _receiver_factor(f: sp.Basic, g: sp.Basic, inputs: Mapping[str, np.ndarray], edges: int = 63) -> np.ndarray:
+    "What each receiver scales: the ratio of two laws at its own inputs and those of many edges, the middle one is 1."
+    rows = np.random.default_rng(0).integers(0, len(inputs["r"]), edges)
+    at = {n: v[:, None] if n.endswith("_i") else v[None, rows] for n, v in inputs.items()}
+    at = dict(zip(at, np.broadcast_arrays(*at.values())))
+    with warnings.catch_warnings(action="ignore", category=RuntimeWarning):  # receivers without any ratio
+        middle = np.nanmedian(_ratio(evaluate(f, at), evaluate(g, at)), axis=1)
+        return np.nan_to_num(middle / np.nanmedian(np.abs(middle)), nan=1.0)
+
+
+def _same_numbers(f: np.ndarray, g: np.ndarray, freedom: str) -> tuple[float, float]:
     "Relative difference after the freedom is used up, and the overall factor."
     if freedom == "none":
         return _difference(f, g), 1.0
-    with np.errstate(all="ignore"):
-        ratio = f / g
-    good = np.isfinite(ratio) & (ratio != 0)
-    if not good.any():
+    ratio = _ratio(f, g)
+    if np.isnan(ratio).all():
         return 9.0, 1.0
-    if freedom == "receiver-only factor":
-        signs = [np.ones_like(g), np.sign(inputs["q_i"])] if "q_i" in inputs else [np.ones_like(g)]
-        turned = max(signs, key=lambda s: abs(np.sign(ratio[good] * s[good]).mean()))
-        logs = np.log(np.abs(ratio[good]))
-        mass = inputs.get("m_i", np.ones_like(g))
-        design = np.column_stack([np.ones(good.sum()), np.log(mass[good])])
-        power = np.linalg.lstsq(design, logs, rcond=None)[0][1]
-        g = g * turned * mass**power
-        with np.errstate(all="ignore"):
-            ratio = f / g
-    factor = float(np.median(ratio[good]))
+    factor = float(np.nanmedian(ratio))
     return _difference(f, factor * g), factor
 
 # %% ../../nbs/laws/03_equivalence.ipynb #867d70ff
@@ -192,15 +198,17 @@ def equivalent(
     unit = unit_inputs(inputs)
     vf, vg = evaluate(f, inputs), evaluate(g, inputs)
     allowed = FREEDOMS[: FREEDOMS.index(choose("freedom", freedom, FREEDOMS)) + 1]
+    scale = {FREEDOMS[2]: _receiver_factor(f, g, inputs)} if freedom == FREEDOMS[2] else {}
+    numbers = lambda needed: _same_numbers(vf, vg * scale.get(needed, 1.0), needed)
     for needed in allowed:
         factor = _same_form(f, g, unit, tolerance, needed)
         if factor is not None:
-            return Equivalence(True, "symbolic", needed, _same_numbers(vf, vg, inputs, needed)[0], factor)
+            return Equivalence(True, "symbolic", needed, numbers(needed)[0], factor)
     for needed in allowed:
-        error, factor = _same_numbers(vf, vg, inputs, needed)
+        error, factor = numbers(needed)
         if error <= tolerance:
             return Equivalence(True, "numeric", needed, error, factor)
-    return Equivalence(False, None, None, _same_numbers(vf, vg, inputs, allowed[-1])[0])
+    return Equivalence(False, None, None, numbers(allowed[-1])[0])
 
 
 Law.equivalent = equivalent

@@ -212,12 +212,21 @@ def tidy(
     return _tidied(expr, frozenset(map(symbol, unit)))
 
 
+def _in_each_case(expr: sp.Basic) -> sp.Basic:
+    "A formula with a factor that differs by cases, with the other factors in each case."
+    cases = next((a for a in expr.args if isinstance(a, sp.Piecewise)), None) if expr.is_Mul else None
+    if cases is None:
+        return expr
+    other = sp.Mul(*(a for a in expr.args if a is not cases))
+    return sp.Piecewise(*((value if value == 0 else tidy(other * value), case) for value, case in cases.args))
+
+
 @functools.lru_cache(maxsize=4000)
 def _tidied(expr: sp.Basic, unit: frozenset[sp.Symbol]) -> sp.Basic:
     "The same; searches ask for many formulas more than once."
     whole = lambda p: p.is_Pow and p.base in unit and p.exp.is_Integer
     odd = lambda e: e.replace(whole, lambda p: p.base ** (p.exp % 2))
-    forms = [_whole(expr)]
+    forms = [_whole(_in_each_case(expr))]
     if complexity(expr) < 60:
         flat = sp.expand(forms[0])
         forms += [flat, sp.factor_terms(forms[0]), sp.factor_terms(flat)]

@@ -24,7 +24,7 @@ from ..core.contracts import ENGINES
 from ..core.errors import UserError
 from ..laws.constants import polished
 from ..laws.formula import complexity, evaluate, parse, shape_of, symbol, tidy
-from .contacts import after_silence, contacts, silences
+from .contacts import Silence, after_silence, contacts, silences
 from .engine import OPERATORS, cache_key, check_operators, checked, checked_guesses, finished, keep
 from .engines import require_engine
 from .front import Front
@@ -298,7 +298,7 @@ class _Asking:
 
 # %% ../../nbs/search/08_auto.ipynb #1d8da021
 def _beyond_silence(
-    silent: Iterable[tuple[sp.Basic, Bool[np.ndarray, " row"]]],  # of `silences`
+    silent: Iterable[Silence],
     state: Search,
     names: Sequence[str],
     operators: Sequence[str],
@@ -307,13 +307,15 @@ def _beyond_silence(
 ) -> list[sp.Basic]:
     "Formulas of the rows that speak, with nothing where the others are."
     allowed, found, w = [o for o in library.operators if o in operators], [], state.weights
-    parts = [(where, speaks & state.seen) for where, speaks in silent]
-    for where, part in parts if allowed else ():
+    plain = [o for o in OPERATORS if o in allowed]
+    parts = [(s.where, s.clear & state.seen) for s in silent]
+    for where, part in parts if plain else ():
         if part.sum() < 10:  # too few for any search
             continue
-        given: dict[str, Any] = dict(operators=allowed, seed=seed, time_limit=seconds)
-        front = library(state.X[part], state.y[part], names, weights=None if w is None else w[part], **given)
-        found += [after_silence(where, e) for e in front.table["sympy"]]
+        given: dict[str, Any] = dict(weights=None if w is None else w[part], seed=seed, time_limit=seconds)
+        fronts = [library(state.X[part], state.y[part], names, operators=some, **given) for some in (plain, allowed)]
+        lines = [sp.Float(1) * u + sp.Float(1) for u in where.free_symbols]  # the first thing to think of
+        found += [after_silence(where, e) for e in (*lines, *(e for f in fronts for e in f.table["sympy"]))]
     return found
 
 # %% ../../nbs/search/08_auto.ipynb #1d8da006
@@ -345,6 +347,8 @@ def auto(
     guessed = [*checked_guesses(guesses, names), *ends]
     if ends:  # the median is that of silent rows, and says nothing of the others
         state.judge(np.ones(len(y)))
+    for one in silent:  # rows that climb where the target jumps hardly count
+        state.judge(np.where(one.climb, 20.0, state.far))
     key = cache_key(X, y, names, list(operators), seed, list(map(repr, [*able, *guessed])), *([] if w is None else [w]))
     ask = _Asking(state, names, operators, seed, 60.0 if time_limit is None else float(time_limit), out, key)
     ended = ask.reopen(["guesses", "library", *(c.engine for c in able)])
