@@ -21,7 +21,10 @@ setup(
     license="MIT",
     keywords=cfg["keywords"],
     packages=find_packages(include=[cfg["lib_name"], cfg["lib_name"] + ".*"]),
-    package_data={f"{cfg['lib_name']}.nesymres": ["proposer.safetensors", "proposer.json"]},
+    package_data={
+        f"{cfg['lib_name']}.nesymres": ["proposer.safetensors", "proposer.json"],
+        f"{cfg['lib_name']}.dark_matter": ["universe-*.safetensors"],
+    },
     python_requires=">=" + cfg["min_python"],
     install_requires=shlex.split(cfg["requirements"]),
     extras_require={name: shlex.split(cfg[f"{name}_requirements"]) for name in ("dev", "cluster", "digits", "planets")},

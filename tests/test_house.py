@@ -25,7 +25,8 @@ checkout = pytest.mark.skipif(INSTALLED, reason="the package is installed withou
 
 ROOMS = [  # from the ground up; within a room the numbers of the notebooks say the order
     "core", "data", "laws", "search", "fit", "worlds", "simulate", "models", "training", "train", "analyze", "rollout",
-    "align", "distill", "discover", "eql", "nesymres", "studies", "planets", "report", "tables", "sweep", "cli",
+    "align", "distill", "discover", "eql", "nesymres", "studies", "planets",
+    "dark_matter", "report", "tables", "sweep", "cli",
 ]
 HEAVY = {"torch", "torch_geometric", "lightning_fabric", "jax", "diffrax"}
 LIGHT_ROOMS = {"core", "data", "laws", "search"}

@@ -32,9 +32,8 @@ def choose(
         return options[name] if isinstance(options, Mapping) else name
     plain = {str(n).lower(): str(n) for n in names}
     near = [plain[n] for n in difflib.get_close_matches(str(name).lower(), plain, 1)]
-    raise UserError(
-        f"{kind} {name!r} is unknown{f', did you mean {near[0]!r}?' if near else ''}; choose from {', '.join(map(str, names))}"
-    )
+    meant, known = f", did you mean {near[0]!r}?" if near else "", ", ".join(map(str, names))
+    raise UserError(f"{kind} {name!r} is unknown{meant}; choose from {known}")
 
 # %% ../../nbs/core/00_errors.ipynb #9c1283b6
 @contextlib.contextmanager
