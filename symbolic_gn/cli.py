@@ -384,10 +384,12 @@ def dark_matter_universe_command(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
 ):
     "Run a universe of dark matter, find its halos, and how dense it is around each."
+    from symbolic_gn.dark_matter.cosmology import as_cosmology
     from symbolic_gn.dark_matter.groups import make_catalog
-    run: dict[str, Any] = dict(resume=resume, overwrite=overwrite, workers=workers, backend=backend)
+    from symbolic_gn.dark_matter.universe import UniverseRecipe
+    recipe = UniverseRecipe(seed, particles, box, steps, as_cosmology(given(pairs=setting)), backend=backend)
     try:
-        catalog = make_catalog(seed, particles, box, steps, given(pairs=setting), out, **run)
+        catalog = make_catalog(recipe, out, workers, resume=resume, overwrite=overwrite)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"interrupted; the same command with --resume goes on beside {out}") from None
     print(f"{out}: {catalog}")

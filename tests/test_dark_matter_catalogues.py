@@ -2,6 +2,7 @@
 import os
 import pickle
 import struct
+import tracemalloc
 from dataclasses import replace
 
 import h5py
@@ -10,6 +11,7 @@ import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from refusing import refused
 from safetensors.numpy import save_file
 
 from symbolic_gn.core.errors import UserError
@@ -22,15 +24,6 @@ from symbolic_gn.dark_matter.mesh import deposit
 
 few = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 NUMBER, BOX = 60, 1000.0
-
-
-def refused(call, *words, **options) -> str:
-    "The one line with which a call is refused."
-    with pytest.raises(UserError) as caught:
-        call(*words, **options)
-    said = str(caught.value)
-    assert said and "\n" not in said
-    return said
 
 
 @pytest.fixture(scope="module")
@@ -268,7 +261,11 @@ def test_absurd_counts_are_refused_before_memory_is_asked_for(count, raw, tmp_pa
     group_tab(tmp_path, raw, [])
     part = tmp_path / "group_tab_004.0"
     part.write_bytes(struct.pack("<iiiQi", count, count, 0, 0, 1) + part.read_bytes()[24:])
-    refused(C.read_quijote, tmp_path)
+    tracemalloc.start()
+    said = refused(C.read_quijote, tmp_path)
+    asked = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert part.name in said and asked < 10 * 2**20  # bytes; the count would need at least 84 times as many
 
 
 def test_sets_that_do_not_fit_are_refused(raw, tmp_path):
@@ -350,6 +347,7 @@ def test_trees_number_their_columns(raw, halos, tmp_path):
     table = rockstar_table(raw).assign(scale=2 / 3, pid=-1)[["scale", "ID", "pid", "Mvir", *"XYZ", "VX", "VY", "VZ"]]
     names = "#" + " ".join(f"{name.lower()}({k})" for k, name in enumerate(table))
     found = C.read_halos(written(tmp_path / "hlist_0.66667.list", names, TREES, table))
+    assert len(found) == len(halos) and found.overdensity is None and found.particles is None
     same(found, replace(halos, overdensity=None, particles=None), rtol=1e-5)
 
 
@@ -377,7 +375,9 @@ def test_tables_are_read_back(separator, m14, top, mark, order, halos, tmp_path)
     path = tmp_path / "table"
     path.write_text(comments + ("# " if mark else "") + text)
     options = {} if top else {"box": BOX, "redshift": 0.5}
-    same(C.read_halos(path, **options), halos)
+    found = C.read_halos(path, **options)
+    assert (found.box, found.redshift) == (BOX, 0.5)
+    same(found, halos)
 
 
 def test_a_table_of_other_names(halos, tmp_path):

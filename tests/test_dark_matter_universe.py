@@ -45,10 +45,10 @@ from symbolic_gn.dark_matter.universe import (
     evolve,
     first_state,
     linear_density,
-    make_universe,
     memory_needed,
     read_universe,
     run_universe,
+    save_universe,
     state_path,
     white_noise,
     wrap_positions,
@@ -198,7 +198,7 @@ def test_the_fixture_is_quick_and_has_the_halos_that_it_should(fixture):
 def test_the_seed_fixes_the_universe(tmp_path):
     paths = [tmp_path / f"{name}.safetensors" for name in "abc"]
     for seed, workers, path in zip((1, 1, 2), (1, 3, 1), paths):
-        make_catalog(seed, 32, 62.5, out=path, workers=workers, progress=False)
+        make_catalog(UniverseRecipe(seed, 32, 62.5), path, workers, progress=False)
     one, same, other = (path.read_bytes() for path in paths)
     assert one == same != other
     assert sorted(p.name for p in tmp_path.iterdir()) == [p.name for p in paths]
@@ -266,10 +266,12 @@ def test_the_ball_has_cells_of_two_at_most():
 def test_killed_and_gone_on_with(tmp_path):
     "SIGKILL in the middle of a step; what was there by then is used, and the bytes are those of an undisturbed run."
     plain, killed = tmp_path / "plain.safetensors", tmp_path / "killed.safetensors"
-    make_catalog(3, 32, 62.5, out=plain, progress=False)
+    recipe = UniverseRecipe(3, 32, 62.5)
+    make_catalog(recipe, plain, progress=False)
     script = f"""
         from symbolic_gn.dark_matter.groups import make_catalog
-        make_catalog(3, 32, 62.5, out={str(killed)!r}, progress=False)
+        from symbolic_gn.dark_matter.universe import UniverseRecipe
+        make_catalog(UniverseRecipe(3, 32, 62.5), {str(killed)!r}, progress=False)
     """
     process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(script)])
     until = time.monotonic() + 120
@@ -280,8 +282,8 @@ def test_killed_and_gone_on_with(tmp_path):
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL and not killed.exists()
     with pytest.raises(UserError, match="is a run with another seed;"):
-        make_catalog(4, 32, 62.5, out=killed, resume=True, progress=False)
-    make_catalog(3, 32, 62.5, out=killed, resume=True, progress=False)
+        make_catalog(replace(recipe, seed=4), killed, resume=True, progress=False)
+    make_catalog(recipe, killed, resume=True, progress=False)
     assert killed.read_bytes() == plain.read_bytes()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["killed.safetensors", "plain.safetensors"]
 
@@ -308,26 +310,29 @@ def test_every_step_can_be_gone_on_from(tmp_path, kicks):
 
 def test_a_damaged_state_is_refused_and_left_alone(tmp_path):
     out = tmp_path / "universe.safetensors"
-    run_universe(UniverseRecipe(7, **TINY), out, progress=False)
+    recipe = UniverseRecipe(7, **TINY)
+    run_universe(recipe, out, progress=False)
     path = state_path(out)
     good = path.read_bytes()
     for bad, line in ((good[:-9] + b"corrupted", "has been changed"), (good[:1000], "damaged"), (b"x", "damaged")):
         path.write_bytes(bad)
         with pytest.raises(UserError, match=line):
-            make_universe(7, **TINY, out=out, resume=True, progress=False)
+            run_universe(recipe, out, resume=True, progress=False)
         assert path.read_bytes() == bad and not out.exists()
 
 
 def test_a_file_is_not_overwritten(tmp_path):
     out = tmp_path / "universe.safetensors"
-    made = make_universe(1, **TINY, out=out, progress=False)
+    recipe = UniverseRecipe(1, **TINY)
+    made = run_universe(recipe, out, progress=False)
+    assert save_universe(made, out) == out
     before = out.read_bytes()
     assert np.array_equal(read_universe(out).velocity, made.velocity)
-    for make in (make_universe, make_catalog):
+    for make in (run_universe, make_catalog):
         with pytest.raises(UserError, match="is there already; choose another name, or say --overwrite"):
-            make(1, **TINY, out=out, progress=False)
+            make(recipe, out, progress=False)
     assert out.read_bytes() == before and len([*tmp_path.iterdir()]) == 1
-    make_universe(2, **TINY, out=out, overwrite=True, progress=False)
+    save_universe(run_universe(replace(recipe, seed=2), out, overwrite=True, progress=False), out)
     assert out.read_bytes() != before
 
 
@@ -365,12 +370,16 @@ def answers(tmp_path_factory):
         import json, time
         from math import inf, nan
         from symbolic_gn.core.errors import UserError
+        from symbolic_gn.dark_matter.cosmology import as_cosmology
         from symbolic_gn.dark_matter.groups import make_catalog
+        from symbolic_gn.dark_matter.universe import UniverseRecipe
         heard = []
         for wrong in {[wrong for wrong, _ in WRONG]!r}:
             start = time.process_time()
             try:
-                make_catalog(**{{**{TINY!r}, **wrong}}, out={str(folder / "catalog.safetensors")!r}, progress=False)
+                threads, given = wrong.pop("workers", None), {{**{TINY!r}, **wrong}}
+                recipe = UniverseRecipe(**{{**given, "cosmology": as_cosmology(given.get("cosmology"))}})
+                make_catalog(recipe, {str(folder / "catalog.safetensors")!r}, threads, progress=False)
                 heard.append(("nothing", 0))
             except UserError as error:
                 heard.append((str(error), time.process_time() - start))
@@ -389,10 +398,10 @@ def test_what_cannot_be_is_refused_before_any_work(answers, k):
 
 def test_places_that_are_no_file(tmp_path):
     with pytest.raises(UserError, match="is a folder"):
-        make_catalog(**TINY, out=tmp_path, progress=False)
+        make_catalog(UniverseRecipe(**TINY), tmp_path, progress=False)
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot be written"):
-        make_catalog(**TINY, out=tmp_path / "file" / "catalog.safetensors", progress=False)
+        make_catalog(UniverseRecipe(**TINY), tmp_path / "file" / "catalog.safetensors", progress=False)
     with pytest.raises(UserError, match="is not there"):
         read_universe(tmp_path / "none")
 

@@ -9,8 +9,8 @@ import sympy as sp
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from refusing import refused
 
-from symbolic_gn.core.errors import UserError
 from symbolic_gn.eql import dynamics as D
 from symbolic_gn.eql import kinematics as K
 from symbolic_gn.eql import oscillator as O
@@ -22,15 +22,6 @@ torch.set_num_threads(1)
 few = settings(max_examples=15, deadline=None)
 seeds = st.integers(0, 2**31 - 1)
 BLINK = D.DynamicsPlan(together=10, alone=12, trials=2, polish=(2, 2, 2), price=0.01, paths=20)
-
-
-def said(call, *args, **options) -> str:
-    "The one line of a UserError."
-    with pytest.raises(UserError) as error:
-        call(*args, **options)
-    line = str(error.value)
-    assert line and "\n" not in line
-    return line
 
 
 @pytest.fixture(scope="module")
@@ -124,19 +115,19 @@ def test_both_swaps_the_roles(pairs):
 
 def test_bad_paths_are_named():
     good = np.random.default_rng(0).normal(size=(8, 20, 2))
-    assert "(pairs, samples, 2)" in said(S.make_pairs, good[..., 0], good)
-    assert "(pairs, samples, 2)" in said(S.make_pairs, np.zeros((8, 20, 3)), good)
-    assert "at least 16" in said(S.make_pairs, good[:, :9], good)
-    assert "at least 2" in said(S.make_pairs, good, good[:, :1])
-    assert "must agree" in said(S.make_pairs, good, good[:5])
-    assert "must agree" in said(S.make_pairs, good, good, np.zeros(3))
-    assert "dt is 0" in said(S.make_pairs, good, good, dt=0)
+    assert "(pairs, samples, 2)" in refused(S.make_pairs, good[..., 0], good)
+    assert "(pairs, samples, 2)" in refused(S.make_pairs, np.zeros((8, 20, 3)), good)
+    assert "at least 16" in refused(S.make_pairs, good[:, :9], good)
+    assert "at least 2" in refused(S.make_pairs, good, good[:, :1])
+    assert "must agree" in refused(S.make_pairs, good, good[:5])
+    assert "must agree" in refused(S.make_pairs, good, good, np.zeros(3))
+    assert "dt is 0" in refused(S.make_pairs, good, good, dt=0)
     for bad in (np.nan, np.inf):
         broken = good.copy()
         broken[2, 3, 1] = bad
-        assert "predicted holds NaN" in said(S.make_pairs, good, broken)
-    assert "low < high" in said(S.kinematics_pairs, between=((1, 0),))
-    assert "above 0" in said(O.oscillator_pairs, between=((-0.5, 1),))
+        assert "predicted holds NaN" in refused(S.make_pairs, good, broken)
+    assert "low < high" in refused(S.kinematics_pairs, between=((1, 0),))
+    assert "above 0" in refused(O.oscillator_pairs, between=((-0.5, 1),))
 
 
 # encoder and rollouts
@@ -236,19 +227,19 @@ def test_training_again_gives_the_same_numbers(pairs):
 
 
 def test_damaged_and_foreign_files_are_refused(model, tmp_path):
-    assert "does not exist" in said(D.load_dynamics, tmp_path / "nothing")
+    assert "does not exist" in refused(D.load_dynamics, tmp_path / "nothing")
     (tmp_path / "text").write_text("hello")
-    assert "damaged" in said(D.load_dynamics, tmp_path / "text")
+    assert "damaged" in refused(D.load_dynamics, tmp_path / "text")
     whole = D.save_dynamics(model, tmp_path / "whole").read_bytes()
     (tmp_path / "half").write_bytes(whole[: len(whole) // 2])
-    assert "damaged" in said(D.load_dynamics, tmp_path / "half")
+    assert "damaged" in refused(D.load_dynamics, tmp_path / "half")
 
 
 def test_training_refuses_what_it_cannot_use(pairs):
-    assert "did you mean 'l05'" in said(D.learn_dynamics, pairs, "l5", BLINK)
-    assert "at least 6" in said(D.learn_dynamics, pairs.select(slice(3)), "l0", BLINK)
+    assert "did you mean 'l05'" in refused(D.learn_dynamics, pairs, "l5", BLINK)
+    assert "at least 6" in refused(D.learn_dynamics, pairs.select(slice(3)), "l0", BLINK)
     short = S.make_pairs(pairs.observed, pairs.predicted[:, :3])
-    assert "5 training steps need 6" in said(D.learn_dynamics, short, "l0", BLINK)
+    assert "5 training steps need 6" in refused(D.learn_dynamics, short, "l0", BLINK)
 
 
 # reading
@@ -268,9 +259,9 @@ def test_calibration_is_invertible_and_finds_the_line(slope, intercept):
 
 
 def test_calibration_refuses_what_has_no_line():
-    assert "spread" in said(D.calibrate, np.zeros(5), np.arange(5.0))
-    assert "finite" in said(D.calibrate, np.arange(5.0), np.full(5, np.nan))
-    assert "one length" in said(D.calibrate, np.arange(5.0), np.arange(4.0))
+    assert "spread" in refused(D.calibrate, np.zeros(5), np.arange(5.0))
+    assert "finite" in refused(D.calibrate, np.arange(5.0), np.full(5, np.nan))
+    assert "one length" in refused(D.calibrate, np.arange(5.0), np.arange(4.0))
 
 
 def test_a_known_rule_is_read_back():
@@ -290,7 +281,7 @@ def test_a_known_rule_is_read_back():
 
 def test_printed_rules_are_what_the_network_computes(model, pairs):
     if model.version == "relu":
-        assert "no formula" in said(D.rules, model, pairs)
+        assert "no formula" in refused(D.rules, model, pairs)
         return
     line = D.Calibration(-2.0, 0.4, 1.0, 0.0)
     for found in (D.rules(model, pairs), D.rules(model, pairs, line, "a")):

@@ -139,7 +139,7 @@ def _is_text(path: Path) -> bool:
         content = file.read(10_000)
     return b"\0" not in content and "\ufffd" not in content.decode("utf-8", "replace").rstrip("\ufffd")
 
-
+# %% ../../nbs/dark_matter/01_catalogues.ipynb #da100043
 @dataclass(frozen=True)
 class HaloFormat:
     "A format of halo files."
@@ -165,7 +165,7 @@ def _recognises(form: HaloFormat, path: Path) -> bool:
     except UserError:
         return False
 
-
+# %% ../../nbs/dark_matter/01_catalogues.ipynb #da100046
 def read_halos(
     path: str | Path,  # file or folder
     kind: str | None = None,  # one of HALO_FORMATS; None: recognised by its content

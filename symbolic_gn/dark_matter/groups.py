@@ -31,7 +31,7 @@ from .cosmology import Cosmology, as_cosmology, halos_above, mass_of_rank, top_h
 from .halos import HaloCatalog
 from .mesh import deposit, from_waves, interpolate, seen_from_above, squares, to_waves
 from symbolic_gn.dark_matter.universe import (
-    Universe, UniverseRecipe, check_out, forget_state, run_universe, thread_count,
+    Universe, UniverseRecipe, forget_state, run_universe, thread_count,
 )
 
 # %% ../../nbs/dark_matter/00c_groups.ipynb #da0c000a
@@ -180,22 +180,13 @@ def find_halos(
 
 
 def make_catalog(
-    seed: int = 0,
-    particles: int = 128,  # along a side, even
-    box: float = 250.0,  # side, Mpc/h
-    steps: int = 10,
-    cosmology: Cosmology | dict | None = None,  # a dict changes some numbers of the default
+    recipe: UniverseRecipe,
     out: str | Path | None = None,  # safetensors file; None: the catalogue is only given back
-    resume: bool = False,  # go on from the state beside `out`, if there is one
-    overwrite: bool = False,  # of `out`
     workers: int | None = None,  # threads; None: all cores
-    backend: str = "scipy",  # "jax" on a GPU
-    progress: bool = True,
+    **running: Any,  # of run_universe: resume, overwrite, progress
 ) -> HaloCatalog:
     "Run a universe and find its halos; the same recipe gives the same bytes, interrupted or not."
-    recipe = UniverseRecipe(seed, particles, box, steps, as_cosmology(cosmology), backend=backend)
-    check_out(out, overwrite)
-    universe = run_universe(recipe, out, resume, workers, progress)
+    universe = run_universe(recipe, out, workers=workers, **running)
     catalog = find_halos(universe, workers=thread_count(workers))
     if out is not None:
         catalog.save(out)
@@ -258,18 +249,20 @@ def shipped(
 def make_shipped(
     seed: int,
     folder: str | Path,
-    **recipe: Any,  # another recipe than that of the shipped catalogues, for a trial
+    particles: int = 256,  # along a side
+    box: float = 500.0,  # Mpc/h
+    workers: int | None = None,  # threads; None: all cores
+    **running: Any,  # of run_universe
 ) -> HaloCatalog:
     "Make a catalogue as those that are shipped, with what it took; peak memory is that of the process."
     import resource
 
     out, start, used = Path(folder) / f"universe-{seed}.safetensors", time.perf_counter(), time.process_time()
-    settings = {"particles": 256, "box": 500.0, "out": out, "overwrite": True, **recipe}
-    catalog = make_catalog(seed, **settings)
+    catalog = make_catalog(UniverseRecipe(seed, particles, box), out, workers, overwrite=True, **running)
     took: dict[str, Any] = {"seconds": round(time.perf_counter() - start)}
     took["processor_seconds"] = round(time.process_time() - used)
     took["peak_gb"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2)
-    took |= dict(machine=machine(), threads=thread_count(settings.get("workers")))
+    took |= dict(machine=machine(), threads=thread_count(workers))
     catalog = replace(catalog, about={**catalog.about, "took": took})
     catalog.save(out)
     return catalog

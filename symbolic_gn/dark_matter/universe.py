@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['UniverseRecipe', 'memory_needed', 'white_noise', 'linear_density', 'State', 'wrap_positions', 'first_state',
            'advance', 'Universe', 'evolve', 'state_path', 'forget_state', 'write_state', 'kept_state', 'thread_count',
-           'check_out', 'run_universe', 'make_universe', 'read_universe']
+           'check_out', 'run_universe', 'save_universe', 'read_universe']
 
 # %% ../../nbs/dark_matter/00b_universe.ipynb #da0b0004
 import contextlib
@@ -385,12 +385,14 @@ def check_out(
 def run_universe(
     recipe: UniverseRecipe,
     out: str | Path | None = None,  # the state is kept beside it, step by step
-    resume: bool = False,
+    resume: bool = False,  # go on from that state, if there is one
+    overwrite: bool = False,  # of `out`
     workers: int | None = None,  # threads; None: all cores
     progress: bool = True,
     watch: Callable[[State], object] = lambda state: None,
 ) -> Universe:
-    "Run a universe, or what is left of it; the state beside `out` stays until the caller has written what it wants."
+    "From the first ripples until today; the state beside `out` stays until the caller has written what it wants."
+    check_out(out, overwrite)
     path, threads = None if out is None else state_path(out), thread_count(workers)
     going = resume and path is not None and path.exists()
     state = kept_state(path, recipe) if going and path else first_state(recipe, threads)
@@ -403,32 +405,19 @@ def run_universe(
     return evolve(state, recipe, threads, progress, keep)
 
 # %% ../../nbs/dark_matter/00b_universe.ipynb #da0b0024
-def make_universe(
-    seed: int = 0,
-    particles: int = 128,  # along a side, even
-    box: float = 250.0,  # side, Mpc/h
-    steps: int = 10,
-    cosmology: Cosmology | dict | None = None,  # a dict changes some numbers of the default
-    out: str | Path | None = None,  # file for the particles; None: they are only given back
-    resume: bool = False,  # go on from the state beside `out`, if there is one
-    overwrite: bool = False,  # of `out`
-    workers: int | None = None,  # threads; None: all cores
-    backend: str = "scipy",  # "jax" on a GPU
-    progress: bool = True,
-) -> Universe:
-    "Dark matter from the first ripples until today; the same recipe gives the same bytes, interrupted or not."
-    recipe = UniverseRecipe(seed, particles, box, steps, as_cosmology(cosmology), backend=backend)
-    check_out(out, overwrite)
-    universe = run_universe(recipe, out, resume, workers, progress)
-    if out is not None:
-        tensors = dict(position=universe.position, velocity=universe.velocity)
-        _write(Path(out), "universe", tensors, dict(recipe=_told(recipe)))
-        forget_state(out)
-    return universe
+def save_universe(
+    universe: Universe,
+    out: str | Path,
+) -> Path:
+    "All particles in one file; the state that lay beside it is no longer needed."
+    tensors = dict(position=universe.position, velocity=universe.velocity)
+    _write(Path(out), "universe", tensors, dict(recipe=_told(universe.recipe)))
+    forget_state(out)
+    return Path(out)
 
 
 def read_universe(
-    path: str | Path,  # what make_universe wrote
+    path: str | Path,  # what save_universe wrote
 ) -> Universe:
     "A universe from its file; UserError in one line for what is none."
     tensors, facts = _read(Path(path), "universe")
