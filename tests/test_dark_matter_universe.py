@@ -283,6 +283,8 @@ def test_killed_and_gone_on_with(tmp_path):
     assert process.wait() == -signal.SIGKILL and not killed.exists()
     with pytest.raises(UserError, match="is a run with another seed;"):
         make_catalog(replace(recipe, seed=4), killed, resume=True, progress=False)
+    with pytest.raises(UserError, match="is a run that was stopped; go on with --resume, or"):
+        make_catalog(recipe, killed, progress=False)
     make_catalog(recipe, killed, resume=True, progress=False)
     assert killed.read_bytes() == plain.read_bytes()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["killed.safetensors", "plain.safetensors"]
@@ -402,6 +404,8 @@ def test_places_that_are_no_file(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot be written"):
         make_catalog(UniverseRecipe(**TINY), tmp_path / "file" / "catalog.safetensors", progress=False)
+    with pytest.raises(UserError, match="cannot be written"):
+        save_universe(run_universe(UniverseRecipe(**TINY), progress=False), tmp_path / "file" / "universe.safetensors")
     with pytest.raises(UserError, match="is not there"):
         read_universe(tmp_path / "none")
 

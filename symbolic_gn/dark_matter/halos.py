@@ -7,6 +7,7 @@ __all__ = ['check_numbers', 'wrapped', 'check_places', 'check_count', 'check_cat
            'write_hashed', 'read_hashed', 'needs_matter']
 
 # %% ../../nbs/dark_matter/00_halos.ipynb #da000004
+import contextlib
 import hashlib
 import json
 from collections.abc import Mapping
@@ -18,9 +19,8 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
 
-from ..core.errors import UserError, write_atomic
+from ..core.errors import UserError, replaced
 
 # %% ../../nbs/dark_matter/00_halos.ipynb #da000008
 def check_numbers(
@@ -197,8 +197,25 @@ def _hash_of(tensors: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> str
     found = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
     for name in sorted(tensors):
         found.update(f"{name} {tensors[name].dtype} {tensors[name].shape}".encode())
-        found.update(tensors[name].tobytes())
+        found.update(np.ascontiguousarray(tensors[name]).data)
     return found.hexdigest()
+
+
+_CODES = {"<f4": "F32", "<f8": "F64", "<i4": "I32", "<i8": "I64"}  # what safetensors calls types of numbers
+
+
+def _pour(path: Path, tensors: Mapping[str, np.ndarray], told: Mapping[str, str]) -> None:
+    "A safetensors file, written as the arrays lie in memory: large ones are not copied."
+    ends = np.cumsum([0, *(array.nbytes for array in tensors.values())]).tolist()
+    header: dict = {"__metadata__": told}
+    for (name, array), begin, end in zip(tensors.items(), ends, ends[1:]):
+        header[name] = dict(dtype=_CODES[array.dtype.str], shape=array.shape, data_offsets=(begin, end))
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for array in tensors.values():
+            file.write(array.data)
 
 
 def write_hashed(
@@ -212,9 +229,13 @@ def write_hashed(
         plain = json.loads(json.dumps(facts, allow_nan=False))
     except (TypeError, ValueError) as error:
         raise UserError(f"{path} is not written: its facts are more than JSON can hold ({error})") from None
-    arrays = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
+    arrays = {n: np.ascontiguousarray(a, np.dtype(a.dtype).newbyteorder("<")) for n, a in tensors.items()}
     text = json.dumps({**plain, "sha256": _hash_of(arrays, plain)})
-    return write_atomic(path, save(arrays, {f"symbolic_gn.{kind}": text}))
+    with contextlib.suppress(OSError):  # then it cannot be written either, and that is said
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+    with replaced(path) as part:
+        _pour(part, arrays, {f"symbolic_gn.{kind}": text})
+    return Path(path)
 
 
 _FAULTS = (SafetensorError, KeyError, ValueError, TypeError, AttributeError, RecursionError, OSError)

@@ -10,8 +10,6 @@ __all__ = ['UniverseRecipe', 'memory_needed', 'white_noise', 'linear_density', '
 # %% ../../nbs/dark_matter/00b_universe.ipynb #da0b0004
 import contextlib
 import glob
-import hashlib
-import json
 import math
 import os
 from collections.abc import Callable, Iterator
@@ -20,14 +18,13 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Complex, Float, Float32
-from safetensors import SafetensorError, safe_open
-
 from tqdm.auto import tqdm
 
-from ..core.errors import UserError, check_writable, choose, replaced
+from ..core.errors import UserError, check_writable, choose
 from symbolic_gn.dark_matter.cosmology import (
     CRITICAL, Cosmology, as_cosmology, expansion, growth, growth_rate, linear_power, matter_part,
 )
+from .halos import read_hashed, write_hashed
 from symbolic_gn.dark_matter.mesh import (
     BACKENDS, PIECE, Room, derivative, from_waves, over_square, room_for, squares, to_waves,
 )
@@ -276,54 +273,6 @@ def evolve(
     velocity *= np.float32(100)
     return Universe(state.position, velocity, recipe)
 
-# %% ../../nbs/dark_matter/00b_universe.ipynb #da0b0021
-def _digest(tensors: dict[str, np.ndarray], facts: dict) -> str:
-    "A hash of the numbers and of what is said about them; large arrays are not copied for it."
-    found = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
-    for name in sorted(tensors):
-        found.update(np.ascontiguousarray(tensors[name]).data)
-    return found.hexdigest()
-
-
-def _pour(path: Path, tensors: dict[str, np.ndarray], told: dict[str, str]) -> None:
-    "A safetensors file of float32 arrays, written as they lie in memory: header, then numbers."
-    ends = np.cumsum([0, *(array.nbytes for array in tensors.values())]).tolist()
-    header: dict = {"__metadata__": told}
-    for (name, array), begin, end in zip(tensors.items(), ends, ends[1:]):
-        header[name] = dict(dtype="F32", shape=array.shape, data_offsets=(begin, end))
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    with open(path, "wb") as file:
-        file.write(len(text).to_bytes(8, "little") + text)
-        for array in tensors.values():
-            file.write(np.ascontiguousarray(array, "<f4").data)
-
-
-def _write(path: Path, kind: str, tensors: dict[str, np.ndarray], facts: dict) -> Path:
-    "Tensors and what is known of them, in one safetensors file: old or new, whatever happens."
-    text = json.dumps({**facts, "sha256": _digest(tensors, facts)})
-    check_writable(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replaced(path) as part:
-        _pour(part, tensors, {f"symbolic_gn.{kind}": text})
-    return path
-
-
-def _read(path: Path, kind: str) -> tuple[dict[str, np.ndarray], dict]:
-    "What `_write` wrote; UserError in one line for anything else."
-    try:
-        with safe_open(path, "numpy") as file:
-            facts = json.loads((file.metadata() or {})[f"symbolic_gn.{kind}"])
-            tensors, said = {name: file.get_tensor(name) for name in file.keys()}, facts.pop("sha256")
-    except FileNotFoundError:
-        raise UserError(f"{path} is not there; expected a file of kind {kind!r}") from None
-    except (SafetensorError, KeyError, ValueError, AttributeError, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"{path} is no file of kind {kind!r}, or a damaged one ({reason})") from None
-    if said != _digest(tensors, facts):
-        raise UserError(f"{path} has been changed: its numbers do not have the hash that it says; make it again")
-    return tensors, facts
-
 # %% ../../nbs/dark_matter/00b_universe.ipynb #da0b0022
 def _told(recipe: UniverseRecipe) -> dict: return asdict(recipe)
 
@@ -347,16 +296,16 @@ def forget_state(
 def write_state(path: Path, state: State, recipe: UniverseRecipe) -> None:
     "Write a universe under way."
     tensors = dict(position=state.position, momentum=state.momentum)
-    _write(path, "state", tensors, dict(recipe=_told(recipe), kicks=state.kicks))
+    write_hashed(path, "state", tensors, dict(recipe=_told(recipe), kicks=state.kicks))
 
 
 def kept_state(path: Path, recipe: UniverseRecipe) -> State:
     "Read it; UserError where it is of another recipe."
-    tensors, facts = _read(path, "state")
+    tensors, facts = read_hashed(path, "state")
     there, here = facts.get("recipe"), _told(recipe)
     if there != here:
         other = ", ".join(k for k in here if not isinstance(there, dict) or there.get(k) != here[k])
-        raise UserError(f"{path} is a run with another {other}; give what it had, or begin anew without --resume")
+        raise UserError(f"{path} is a run with another {other}; give what it had, or begin anew with --overwrite")
     return State(facts["kicks"], tensors["position"], tensors["momentum"])
 
 # %% ../../nbs/dark_matter/00b_universe.ipynb #da0b0023
@@ -394,6 +343,8 @@ def run_universe(
     "From the first ripples until today; the state beside `out` stays until the caller has written what it wants."
     check_out(out, overwrite)
     path, threads = None if out is None else state_path(out), thread_count(workers)
+    if path is not None and path.exists() and not (resume or overwrite):
+        raise UserError(f"{path} is a run that was stopped; go on with --resume, or begin anew with --overwrite")
     going = resume and path is not None and path.exists()
     state = kept_state(path, recipe) if going and path else first_state(recipe, threads)
 
@@ -411,7 +362,7 @@ def save_universe(
 ) -> Path:
     "All particles in one file; the state that lay beside it is no longer needed."
     tensors = dict(position=universe.position, velocity=universe.velocity)
-    _write(Path(out), "universe", tensors, dict(recipe=_told(universe.recipe)))
+    write_hashed(out, "universe", tensors, dict(recipe=_told(universe.recipe)))
     forget_state(out)
     return Path(out)
 
@@ -420,7 +371,7 @@ def read_universe(
     path: str | Path,  # what save_universe wrote
 ) -> Universe:
     "A universe from its file; UserError in one line for what is none."
-    tensors, facts = _read(Path(path), "universe")
+    tensors, facts = read_hashed(path, "universe")
     cosmology = Cosmology(**facts["recipe"]["cosmology"])
     recipe = UniverseRecipe(**{**facts["recipe"], "cosmology": cosmology})
     return Universe(tensors["position"], tensors["velocity"], recipe)
