@@ -327,6 +327,7 @@ def nesymres_train_command(
     minutes: Annotated[Optional[float], typer.Option(help="Stop after so long.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
     compiled: Annotated[bool, typer.Option("--compile", help="With torch.compile; needs a C++ compiler.")] = False,
+    jobs: Annotated[int, typer.Option(help="Processes that draw examples ahead; a GPU needs a dozen.")] = 0,
     setting: _Setting = None,
 ):
     "Train the network that proposes formulas."
@@ -334,7 +335,9 @@ def nesymres_train_command(
     settings = training_settings(given(pairs=setting, steps=steps))
     bank = _bank(data)
     try:
-        train_proposer(bank, out, settings=settings, minutes=minutes, device=device, compiled=compiled)
+        train_proposer(
+            bank, out, settings=settings, minutes=minutes, device=device, compiled=compiled, jobs=jobs
+        )
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"interrupted; the same command goes on from the last file in {out}") from None
     print(f"{out / 'network.safetensors'}: written")

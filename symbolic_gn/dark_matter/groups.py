@@ -13,6 +13,7 @@ import importlib.resources
 import math
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -59,10 +60,12 @@ def friends_of_friends(
     box: float,  # Mpc/h
     length: float,  # linking length, Mpc/h
     least: int = 20,  # particles of a group
+    workers: int = 1,  # threads
 ) -> Int[np.ndarray, " particle"]:  # number of the group, from the largest (0) on; -1 for none
     "Groups of particles, each closer than the linking length to another, through the faces of the box too."
     slabs = max(1, min(len(position) // SLAB, int(box / (3 * length))))
-    links = np.concatenate([_chains(position, box, length, slab, slabs) for slab in range(slabs)], 1)
+    with ThreadPoolExecutor(workers) as pool:
+        links = np.concatenate([*pool.map(lambda k: _chains(position, box, length, k, slabs), range(slabs))], 1)
     graph = coo_array((np.ones(links.shape[1], bool), links), shape=(len(position),) * 2)
     part = connected_components(graph, directed=False)[1]
     size = np.bincount(part)
@@ -165,7 +168,7 @@ def find_halos(
 ) -> HaloCatalog:
     "Halos of a universe, the largest first, with calibrated masses and the overdensity of matter around each."
     recipe, box = universe.recipe, universe.box
-    group = friends_of_friends(universe.position, box, 0.2 * recipe.spacing, least)
+    group = friends_of_friends(universe.position, box, 0.2 * recipe.spacing, least, workers)
     place, velocity, count = centres(universe.position, universe.velocity, group, box)
     about = dict(
         label=LABEL if recipe.cosmology == Cosmology() else OTHER, recipe=asdict(recipe), seed=recipe.seed,

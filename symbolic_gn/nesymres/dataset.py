@@ -12,6 +12,7 @@ import itertools
 import json
 import random
 import re
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
@@ -257,8 +258,8 @@ def _different(shards: list[Bank], number: int) -> tuple[np.ndarray, np.ndarray]
 def _needed(shards: dict[int, Bank], number: int) -> list[Bank]:
     "As many shards from the first on as hold so many different formulas; all, where they are not enough."
     some = list(shards.values())
-    fewest = max(1, -(-number // SHARD))
-    return next((some[:k] for k in range(fewest, len(some)) if len(_different(some[:k], number)[0]) == number), some)
+    enough = lambda k: len(_different(some[:k], number)[0]) == number
+    return some[: bisect_left(range(len(some)), True, lo=min(len(some), -(-number // SHARD)), key=enough)]
 
 
 def make_bank(

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['TrainingSettings', 'training_settings', 'as_tensors', 'word_loss', 'TrainingState', 'save_state', 'resumed',
-           'training_step', 'validate_proposer', 'parted', 'train_proposer', 'write_proposer', 'read_proposer', 'ship',
-           'shipped_network']
+           'StepExamples', 'training_step', 'held_examples', 'validate_proposer', 'parted', 'train_proposer',
+           'write_proposer', 'read_proposer', 'ship', 'shipped_network']
 
 # %% ../../nbs/nesymres/02b_training.ipynb #5fb00004
 import functools
@@ -14,7 +14,7 @@ import json
 import math
 import platform
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -23,9 +23,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from jaxtyping import Float
 from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
 from ..core.errors import UserError, choose, write_atomic
@@ -168,32 +171,57 @@ def _points_of(settings: TrainingSettings, rng: np.random.Generator) -> int:
     return round(math.exp(rng.uniform(math.log(few), math.log(many))))
 
 
-def training_step(state: TrainingState, network: Any, bank: Bank, fabric: Any) -> float:  # loss
+class StepExamples(Dataset):
+    "The examples of each step by its number: the same whoever draws them, and when."
+
+    def __init__(self, bank: Bank, settings: TrainingSettings):
+        self.bank, self.settings = bank, settings
+
+    def __len__(self): return self.settings.steps
+
+    def __getitem__(self, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        rng = np.random.default_rng([self.settings.seed, step])
+        return as_tensors(draw_batch(self.bank, self.settings.batch, rng, _points_of(self.settings, rng)))
+
+
+def training_step(
+    state: TrainingState,  # is changed
+    network: Any,  # its network, or what Fabric and torch.compile make of it
+    tensors: tuple[Tensor, Tensor, Tensor, Tensor],  # of `as_tensors`
+    fabric: Any,
+) -> Float[Tensor, ""]:  # loss
     "One step of training."
-    settings, rng = state.settings, np.random.default_rng([state.settings.seed, state.step])
-    batch = draw_batch(bank, settings.batch, rng, _points_of(settings, rng))
+    settings = state.settings
     for group in state.adam.param_groups:
         group["lr"] = settings.rate_at(state.step)
-    loss, _ = word_loss(network, as_tensors(batch, fabric.device))
+    loss, _ = word_loss(network, fabric.to_device(tensors))
     state.adam.zero_grad()
     fabric.backward(loss)
     size = torch.nn.utils.clip_grad_norm_(state.network.parameters(), settings.clip)
     if torch.isfinite(size):  # else the step changes nothing
         state.adam.step()
     state.step += 1
-    with torch.no_grad():
-        weights = dict(state.network.named_parameters())
-        for name, value in state.average.items():
-            value.lerp_(weights[name], 1 - settings.average)
-    return float(loss.detach())
+    get_ema_multi_avg_fn(settings.average)([*state.average.values()], [*state.network.parameters()], state.step)
+    return loss.detach()
+
+
+def held_examples(
+    kept: Bank,  # formulas that are not learned from
+    settings: TrainingSettings,
+    device: Any = "cpu",
+) -> list[tuple[Tensor, Tensor, Tensor, Tensor]]:
+    "What a network is looked at with, always the same."
+    rng = np.random.default_rng([settings.seed, 2**31])
+    return [as_tensors(draw_batch(kept, settings.batch, rng, settings.points[1]), device) for _ in range(4)]
 
 
 @torch.no_grad()
-def validate_proposer(network: Proposer, bank: Bank, settings: TrainingSettings) -> dict:
-    "Loss, and share of formulas with every word right after those before, on formulas that were not learned from."
-    rng, device = np.random.default_rng([settings.seed, 2**31]), next(network.parameters()).device
-    batches = [draw_batch(bank, settings.batch, rng, settings.points[1]) for _ in range(4)]
-    found = [word_loss(network, as_tensors(b, device)) for b in batches]
+def validate_proposer(
+    network: Proposer,
+    examples: Sequence[tuple[Tensor, Tensor, Tensor, Tensor]],  # of `held_examples`
+) -> dict:
+    "Loss, and share of formulas with every word right after those before."
+    found = [word_loss(network, tensors) for tensors in examples]
     loss = float(torch.stack([a for a, _ in found]).mean())
     return dict(held_loss=loss, right=float(torch.cat([b for _, b in found]).float().mean()))
 
@@ -209,7 +237,7 @@ def parted(bank: Bank, settings: TrainingSettings) -> tuple[Bank, Bank]:  # to l
     learned, kept = (Bank(bank.words[p, : settings.longest], bank.facts, counts[p]) for p in parts)
     return learned, kept
 
-
+# %% ../../nbs/nesymres/02b_training.ipynb #5fb0000f1
 def train_proposer(
     bank: Bank,
     out: str | Path,  # folder: state.safetensors, network.safetensors, curve.csv
@@ -218,29 +246,37 @@ def train_proposer(
     minutes: float | None = None,  # stop after so long; the next call goes on
     device: str = "auto",
     compiled: bool = False,  # by torch.compile: faster steps after some minutes; needs a C++ compiler
+    jobs: int = 0,  # processes that draw examples ahead; 0: this one draws them
     progress: bool = True,
 ) -> Proposer:  # with averaged weights
-    "Train, or go on with a training."
+    "Train, or go on with a training; the number of jobs changes nothing but the time."
     from symbolic_gn.train import make_fabric
+    if jobs < 0:
+        raise UserError(f"--jobs {jobs}: give a whole number from 0 on")
     folder, started = Path(out), time.monotonic()
     until = started + 60 * (minutes or 0.0)
     learned, kept = parted(bank, settings)
     state, losses = resumed(folder / "state.safetensors", shape, settings, learned), []
     fabric = make_fabric(device)
+    held = held_examples(kept, settings, fabric.device)
     network: Any = fabric.setup_module(state.network)
     network = torch.compile(network, dynamic=True) if compiled else network
     state.adam.load_state_dict(state.adam.state_dict())  # what Adam remembers follows the weights
     state.average = {n: v.to(fabric.device) for n, v in state.average.items()}
+    to_come = range(state.step, settings.steps)
+    ahead = StepExamples(learned, settings)
+    examples = DataLoader(ahead, batch_size=None, sampler=to_come, num_workers=jobs, collate_fn=tuple)
     with tqdm(total=settings.steps, initial=state.step, desc="training", disable=not progress) as bar:
-        while state.step < settings.steps:
-            losses.append(training_step(state, network, learned, fabric))
+        for tensors in examples:
+            losses.append(training_step(state, network, tensors, fabric))
             bar.update()
             late = minutes is not None and time.monotonic() > until
             if state.step % settings.check_every == 0 or state.step == settings.steps or late:
-                seen = validate_proposer(state.averaged().to(fabric.device), kept, settings)
+                seen = validate_proposer(state.averaged().to(fabric.device), held)
                 took, started = time.monotonic() - started, time.monotonic()
                 before = state.curve[-1]["seconds"] if state.curve else 0.0
-                now = dict(step=state.step, loss=float(np.mean(losses)), **seen, seconds=round(before + took, 1))
+                loss, seconds = float(torch.stack(losses).mean()), round(before + took, 1)
+                now = dict(step=state.step, loss=loss, **seen, seconds=seconds)
                 state.curve.append(now)
                 bar.set_postfix(held=f"{seen['held_loss']:.3f}", right=f"{seen['right']:.2f}")
                 losses = []
@@ -249,7 +285,7 @@ def train_proposer(
                 break
     return state.averaged()
 
-
+# %% ../../nbs/nesymres/02b_training.ipynb #5fb0000f2
 def _write(state: TrainingState, folder: Path) -> None:
     "State, network and curve."
     save_state(state, folder / "state.safetensors")

@@ -72,12 +72,12 @@ class AttentionBlock(nn.Module):
 @dataclass(frozen=True)
 class NetworkShape:
     "How large the network is."
-    width: int = 128
-    heads: int = 4
+    width: int = 192
+    heads: int = 6
     encoder_layers: int = 2  # from points to inducing vectors and back
     inducing: int = 32
     seeds: int = 16
-    decoder_layers: int = 3
+    decoder_layers: int = 4
     longest: int = 32  # words, START and END among them
 
     def __post_init__(self):
