@@ -27,6 +27,9 @@ NAMES = {  # where the public names stand
     "discover": ["discover"],
     "studies.noise": ["Noisy"],
     "studies.hidden": ["Hidden"],
+    "dark_matter.halos": ["HaloCatalog"],
+    "dark_matter.catalogues": ["read_halos"],
+    "dark_matter.study": ["DarkMatter"],
     "sweep": ["sweep"],
 }
 __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs=NAMES)

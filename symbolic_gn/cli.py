@@ -195,7 +195,8 @@ def distill_command(
 ):
     "Search the law in the messages of a run."
     from symbolic_gn.analyze import messages
-    from symbolic_gn.discover import grade, headline, judge, law_summary
+    from symbolic_gn.discover import headline
+    from symbolic_gn.verdict import grade, judge, law_summary
     from symbolic_gn.distill import distill
     from symbolic_gn.search.engines import require_engine
     from symbolic_gn.simulate import Given

@@ -12,11 +12,10 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from .analyze import save_figures
+from .core.contracts import DATA_KINDS
 from .core.errors import write_atomic
 from .core.figures import save_figure
-from .discover import Discovery, headline, side_by_side
-from .rollout import compare_plot
+from .discover import Discovery, headline
 
 # %% ../nbs/06_report.ipynb #75baf6d3
 def _shown(v: float | None, form: str = ".3g") -> str:
@@ -37,7 +36,7 @@ def _law_section(s: Mapping) -> list[str]:
     v = s["verdict"]
     constants = s["law"]["constants"].items()
     rows = [f"| {n} | {v:.6g} | {_shown(e, '.1g')} | {unit or ''} |" for n, (v, e, unit) in constants]
-    trust = f"On unseen data {100 * v['unexplained']:.2g} % of the accelerations are left unexplained by the law"
+    trust = f"On unseen data {100 * v['unexplained']:.2g} % of the {v['of']} are left unexplained by the law"
     beside = f"{100 * v['neural']:.2g} % by the network (noise alone: {100 * v['floor']:.2g} %): **{v['grade']}**."
     head = ["| constant | value | standard error | unit |\n|---|---|---|---|"]
     form = f"\nThe form is `{s['law']['form']}`.\n"
@@ -98,10 +97,7 @@ def save_discovery(discovery: Discovery, folder: Path) -> None:
     discovery.front.to_csv(folder / "front.csv")
     for name, table in discovery.properties.items():
         write_atomic(folder / f"{name}.csv", table.to_csv())
-    save_figures(discovery.messages, folder / "figures")
-    sight = dict(simulations=5, frames=50, substeps=2)
-    compared = side_by_side(discovery.run.model, discovery.law, discovery.test, discovery.dressed, **sight)
-    save_figure(compare_plot(compared), folder / "figures" / "rollout.png")
+    DATA_KINDS[discovery.data_kind].pictures(discovery, folder / "figures")
     figure = Figure(figsize=(7, 4), layout="constrained")
     discovery.front.plot(ax=figure.subplots())
     save_figure(figure, folder / "figures" / "front.png")

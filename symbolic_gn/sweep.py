@@ -55,7 +55,8 @@ _KINDS = dict(system=(str,), engine=(str,), budget=(str,), seed=(int,), noise=(f
 
 def settle_cell(cell: dict) -> dict:
     "All that a cell's result depends on; UserError when it cannot be run."
-    from symbolic_gn.discover import source_of, training_config
+    from symbolic_gn.discover import source_of
+    from symbolic_gn.verdict import training_config
     from symbolic_gn.search.engines import require_engine
     for name, kinds in _KINDS.items():
         if type(cell[name]) not in kinds:

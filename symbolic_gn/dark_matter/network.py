@@ -322,7 +322,7 @@ def fit_halos(
     view: HaloView = HaloView(),  # what a halo sees of the others
     *,
     above: float | None = None,  # halos in a larger overdensity are not fitted, they only send (the paper: 1)
-    paper: bool = False,  # the paper's size and learning rate
+    config: Config | None = None,  # of `halo_config`; None: made of the settings
     out: str | Path | None = None,  # the run's folder; None keeps it in memory
     resume: bool = False,  # go on from the folder's checkpoint
     time_limit: float | None = None,  # seconds, then stop and keep what was reached
@@ -332,7 +332,7 @@ def fit_halos(
     **settings: Any,  # see `halo_config`
 ) -> Run:
     "Train a network of halos, or go on from a run's last checkpoint; UserError for settings that cannot work."
-    config = halo_config(paper, **settings)
+    config = config or halo_config(**settings)
     if time_limit is not None and not time_limit > 0:
         raise UserError(f"time_limit is {time_limit}; give seconds above 0")
     several = [catalogs] if isinstance(catalogs, HaloCatalog) else list(catalogs)
