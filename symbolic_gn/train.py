@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['data_loss', 'shared_tensor', 'Snapshots', 'translate', 'objective', 'bf16_is_native', 'some', 'validate', 'describe',
-           'make_fabric', 'Trainer', 'prepare', 'fit']
+           'make_fabric', 'Descent', 'descent_parts', 'Trainer', 'prepare', 'train_loop', 'keep_checkpoint', 'fit']
 
 # %% ../nbs/02_train.ipynb #20b117f6
 import contextlib
@@ -193,18 +193,49 @@ def make_fabric(
 
 # %% ../nbs/02_train.ipynb #0e311f55
 @dataclass
-class Trainer:
-    "What a training step needs, made once."
+class Descent:
+    "What any training goes down by, whatever its data are."
     fabric: Any  # lightning_fabric.Fabric
     config: Config
     model: Any  # a Model as `fabric` has set it up
     optimizer: torch.optim.Optimizer
     schedule: Any  # one of torch.optim.lr_scheduler
+
+    @property
+    def raw(self) -> Any: return getattr(self.model, "module", self.model)
+
+    def down(self, loss: Float[Tensor, ""]) -> Float[Tensor, ""]:
+        "One optimiser step; the loss, not yet waited for."
+        self.optimizer.zero_grad(set_to_none=True)
+        self.fabric.backward(loss)
+        if self.config.clip:
+            nn.utils.clip_grad_norm_(self.raw.parameters(), self.config.clip)
+        self.optimizer.step()
+        self.schedule.step()
+        return loss.detach()
+
+    def step(self, number: int) -> Float[Tensor, ""]:
+        "The loss of a step, gone down."
+        raise NotImplementedError
+
+
+def descent_parts(config: Config, fabric: Any, model: nn.Module) -> tuple[Any, Any, Any]:
+    "Model, optimiser and schedule of a training, on its device."
+    optimizer = torch.optim.Adam(model.parameters(), lr=config.lr, weight_decay=config.weight_decay)
+    schedule = SCHEDULES[config.schedule](optimizer, config)
+    made, optimizer = fabric.setup(model, optimizer)
+    made.mark_forward_method("predict")
+    return made, optimizer, schedule
+
+
+@dataclass
+class Trainer(Descent):
+    "What a training step on trajectories needs, made once."
     train: Snapshots
     validation: Snapshots
 
     def __post_init__(self):
-        self.raw, n = getattr(self.model, "module", self.model), self.train.bodies
+        n = self.train.bodies
         self.edges = batch_edges(self.train.edge_index, n, self.config.batch)
         self.reverse = reverse_edges(self.edges) if self.raw.messages_are == "force" else None
         self.components = self.raw.arch.messages
@@ -220,15 +251,10 @@ class Trainer:
         with self.fabric.autocast():
             prediction = self.model.predict(x, self.edges, self.reverse)
         loss = objective(prediction, y, c, self.raw, data.bodies)
-        self.optimizer.zero_grad(set_to_none=True)
-        self.fabric.backward(loss)
-        if c.clip:
-            nn.utils.clip_grad_norm_(self.raw.parameters(), c.clip)
-        self.optimizer.step()
-        self.schedule.step()
+        loss = self.down(loss)
         if MODELS[c.model].prunes and number % max(1, min(50, c.steps // 40)) == 0:
             self.prune(number / c.steps, prediction.messages)
-        return loss.detach()
+        return loss
 
     @torch.no_grad()
     def prune(self, progress: float, messages: Float[Tensor, "edge message"]) -> None:
@@ -248,12 +274,9 @@ def prepare(config: Config, trajectories) -> Trainer:
     if config.compress_loss:
         model.scale.fill_(float(np.median(np.abs(trajectories.acceleration[train[:200]]))) or 1.0)
     model.prepare(Snapshots(trajectories, train))
-    optimizer = torch.optim.Adam(model.parameters(), lr=config.lr, weight_decay=config.weight_decay)
-    schedule = SCHEDULES[config.schedule](optimizer, config)
-    model, optimizer = fabric.setup(model, optimizer)
-    model.mark_forward_method("predict")
+    parts = descent_parts(config, fabric, model)
     data = [Snapshots(trajectories, part, fabric.device) for part in (train, validation)]
-    return Trainer(fabric, config, model, optimizer, schedule, *data)
+    return Trainer(fabric, config, *parts, *data)
 
 # %% ../nbs/02_train.ipynb #0746ef18
 def _look(trainer: Trainer, step: int, loss: Tensor, seconds: float, watch) -> dict[str, float]:
@@ -277,7 +300,7 @@ def _read_out(trainer: Trainer, last: dict[str, float]) -> list[dict[str, float]
     return [{**last, "seconds": seconds, **found, **validate(trainer.raw, trainer.validation)}]
 
 
-def _restore(trainer: Trainer, state: dict) -> tuple[int, list[dict], float]:
+def _restore(trainer: Descent, state: dict) -> tuple[int, list[dict], float]:
     "Put a checkpoint's state back."
     trainer.raw.load_state_dict(state["model"])
     trainer.optimizer.load_state_dict(state["optimizer"])
@@ -305,14 +328,18 @@ def _patience():
             signal.signal(signal.SIGINT, before)
 
 # %% ../nbs/02_train.ipynb #1ca11f04
-def _train_loop(
-    trainer: Trainer,
+_SHOWN = ("loss", "r2", "message_r2", "mae", "live")  # beside the progress bar
+
+
+def train_loop(
+    trainer: Descent,
     state: dict | None,  # of a checkpoint to go on from
-    keep: Callable[[Trainer, int, list[dict], float], None],  # keeps a checkpoint: step, history, seconds
-    time_limit: float | None,
-    checkpoint_every: float,
+    keep: Callable[[Any, int, list[dict], float], None],  # keeps a checkpoint: step, history, seconds
+    look: Callable[[Any, int, Tensor, float], dict],  # a row of the history: step, loss, seconds
+    *,
+    time_limit: float | None,  # seconds
+    checkpoint_every: float,  # seconds
     looks: int,
-    watch: Callable | None,
     progress: bool,
 ) -> tuple[list[dict], int]:
     "Steps from `state` to the end, or to a limit; the history and the number of steps taken."
@@ -329,19 +356,19 @@ def _train_loop(
             done += 1
             bar.update()
             if done % max(1, c.steps // looks) == 0 or done == c.steps:
-                history.append(_look(trainer, done, loss, seconds(), watch))
-                bar.set_postfix({k: f"{history[-1][k]:.3g}" for k in ("loss", "r2", "message_r2") if k in history[-1]})
+                history.append(look(trainer, done, loss, seconds()))
+                bar.set_postfix({k: f"{history[-1][k]:.3g}" for k in _SHOWN if k in history[-1]})
             if time.monotonic() - saved > checkpoint_every:
                 keep(trainer, done, history, seconds())
                 saved = time.monotonic()
     if not history or history[-1]["step"] != done:
-        history.append(_look(trainer, done, loss, seconds(), watch))
+        history.append(look(trainer, done, loss, seconds()))
     keep(trainer, done, history, seconds())
     return history, done
 
 # %% ../nbs/02_train.ipynb #10012e5d
-def _keep_checkpoint(
-    folder: Path, data: dict, trainer: Trainer, step: int, history: list[dict], seconds: float
+def keep_checkpoint(
+    folder: Path, data: dict, trainer: Descent, step: int, history: list[dict], seconds: float
 ) -> None:
     "Write down where a training is."
     moving = trainer.raw, trainer.optimizer, trainer.schedule
@@ -374,8 +401,9 @@ def fit(
         about = {"config": dataclasses.asdict(config), "data": data, "finished": False, "source": source}
         if folder:
             begin(folder, about | {"versions": versions()}, fresh=state is None)
-        keep = partial(_keep_checkpoint, folder, data) if folder else lambda *state: None
-        history, done = _train_loop(trainer, state, keep, time_limit, checkpoint_every, looks, watch, progress)
+        keep = partial(keep_checkpoint, folder, data) if folder else lambda *state: None
+        limits: Any = dict(time_limit=time_limit, checkpoint_every=checkpoint_every, looks=looks, progress=progress)
+        history, done = train_loop(trainer, state, keep, partial(_look, watch=watch), **limits)
         if done >= config.steps:
             history += _read_out(trainer, history[-1])
     run = Run(config, trainer.raw.cpu().eval(), pd.DataFrame(history), data, folder, done >= config.steps, source)

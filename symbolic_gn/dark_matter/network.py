@@ -9,7 +9,6 @@ __all__ = ['HALO_TRAINING', 'HALO_SIZES', 'PAPER_HALOS', 'HaloPrediction', 'Halo
            'loudest_message', 'step_radius', 'mass_line', 'draw_halo_messages']
 
 # %% ../../nbs/dark_matter/02a_network.ipynb #da2a00004
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -22,7 +21,6 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch_geometric.data import Data
-from tqdm.auto import tqdm
 
 from ..analyze import Messages, significant
 from ..core.errors import UserError, choose
@@ -34,11 +32,9 @@ from symbolic_gn.dark_matter.graph import (
 from .halos import HaloCatalog
 from ..fit.linear import explained, ordinary_fit
 from ..models import Architecture, Model, mlp
-from ..train import data_loss, make_fabric
-from ..training.config import SCHEDULES, Config, check_config, make_config
-from symbolic_gn.training.runs import (
-    Run, begin, load_checkpoint, read_history, read_json, read_weights, save_checkpoint, save_run,
-)
+from ..train import Descent, data_loss, descent_parts, keep_checkpoint, make_fabric, train_loop
+from ..training.config import Config, check_config, make_config
+from ..training.runs import Run, begin, load_checkpoint, save_run
 
 # %% ../../nbs/dark_matter/02a_network.ipynb #da2a00008
 class HaloPrediction(NamedTuple):
@@ -146,19 +142,13 @@ def halo_loss(
 
 
 @dataclass
-class HaloTrainer:
-    "What a training step needs, made once."
-    fabric: Any  # lightning_fabric.Fabric
-    config: Config
-    model: Any  # a HaloNetwork as `fabric` has set it up
-    optimizer: torch.optim.Optimizer
-    schedule: Any  # one of torch.optim.lr_scheduler
+class HaloTrainer(Descent):
+    "What a training step on halos needs, made once."
     train: Data
     validation: Data
     above: float | None  # receivers denser than this are not fitted
 
     def __post_init__(self):
-        self.raw = getattr(self.model, "module", self.model)
         self.receivers = np.flatnonzero(self.train.mask.cpu().numpy())
 
     def step(self, number: int) -> Tensor:
@@ -169,14 +159,7 @@ class HaloTrainer:
         self.raw.on_step(number / c.steps)
         with self.fabric.autocast():
             prediction = self.model.predict(seen_along(part, random_axes(rng)))
-        loss = halo_loss(prediction, part.y[part.mask], c)
-        self.optimizer.zero_grad(set_to_none=True)
-        self.fabric.backward(loss)
-        if c.clip:
-            nn.utils.clip_grad_norm_(self.raw.parameters(), c.clip)
-        self.optimizer.step()
-        self.schedule.step()
-        return loss.detach()
+        return self.down(halo_loss(prediction, part.y[part.mask], c))
 
 # %% ../../nbs/dark_matter/02a_network.ipynb #da2a00012
 def prepare_halos(
@@ -192,12 +175,8 @@ def prepare_halos(
     fitted = train if above is None else without_dense(train, above)
     network = build_halo_network(config, data)
     network.prepare(fitted)
-    optimizer = torch.optim.Adam(network.parameters(), lr=config.lr, weight_decay=config.weight_decay)
-    schedule = SCHEDULES[config.schedule](optimizer, config)
-    model, optimizer = fabric.setup(network, optimizer)
-    model.mark_forward_method("predict")
-    here = fitted.to(fabric.device), validation.to(fabric.device)
-    return HaloTrainer(fabric, config, model, optimizer, schedule, *here, above)
+    parts = descent_parts(config, fabric, network)
+    return HaloTrainer(fabric, config, *parts, fitted.to(fabric.device), validation.to(fabric.device), above)
 
 # %% ../../nbs/dark_matter/02a_network.ipynb #da2a00017
 def _parts(graph: Data, receivers: np.ndarray | Tensor, chunk: int = 2000):
@@ -275,47 +254,7 @@ def halo_look(trainer: HaloTrainer, step: int, loss: Tensor, seconds: float, num
     model.train()
     return {"step": step, "seconds": round(seconds, 2), "loss": float(loss), **found, "live": live}
 
-
-def _halo_loop(
-    trainer: HaloTrainer,
-    state: dict | None,  # of a checkpoint to go on from
-    keep: Any,  # keeps a checkpoint: step, history, seconds
-    time_limit: float | None,
-    every: float,  # seconds between checkpoints
-    looks: int,
-    progress: bool,
-) -> tuple[list[dict], int]:  # history, steps taken
-    "Steps from a checkpoint's state, or from none, to the end or to a limit."
-    c, done, history, before, loss = trainer.config, 0, [], 0.0, torch.tensor(torch.nan)
-    if state:
-        for name, part in (("model", trainer.raw), ("optimizer", trainer.optimizer), ("schedule", trainer.schedule)):
-            part.load_state_dict(state[name])
-        done, history, before = state["step"], state["history"], state["seconds"]
-    start = saved = time.monotonic()
-    seconds = lambda: before + time.monotonic() - start
-    with tqdm(total=c.steps, initial=done, desc="train halos", disable=not progress, leave=False) as bar:
-        while done < c.steps and (time_limit is None or time.monotonic() - start < time_limit):
-            loss = trainer.step(done)
-            done += 1
-            bar.update()
-            if done % max(1, c.steps // looks) == 0 or done == c.steps:
-                history.append(halo_look(trainer, done, loss, seconds()))
-                bar.set_postfix(mae=f"{history[-1]['mae']:.3f}", live=history[-1]["live"])
-            if time.monotonic() - saved > every:
-                keep(trainer, done, history, seconds())
-                saved = time.monotonic()
-    if not history or history[-1]["step"] != done:
-        history.append(halo_look(trainer, done, loss, seconds()))
-    keep(trainer, done, history, seconds())
-    return history, done
-
 # %% ../../nbs/dark_matter/02a_network.ipynb #da2a0001e
-def _keep(folder: Path, data: dict, trainer: HaloTrainer, step: int, history: list[dict], seconds: float) -> None:
-    "Write down where a training is."
-    moving = trainer.raw, trainer.optimizer, trainer.schedule
-    save_checkpoint(folder, trainer.config, data, step, *moving, history, seconds)
-
-
 def fit_halos(
     catalogs: HaloCatalog | Sequence[HaloCatalog],  # to fit
     unseen: HaloCatalog,  # to look at
@@ -347,8 +286,9 @@ def fit_halos(
         if folder:
             about = dict(config=asdict(config), data=data, finished=False, source=None, versions=versions())
             begin(folder, about, fresh=state is None)
-        keep = partial(_keep, folder, data) if folder else lambda *state: None
-        history, done = _halo_loop(trainer, state, keep, time_limit, checkpoint_every, looks, progress)
+        keep = partial(keep_checkpoint, folder, data) if folder else lambda *state: None
+        limits: Any = dict(time_limit=time_limit, checkpoint_every=checkpoint_every, looks=looks, progress=progress)
+        history, done = train_loop(trainer, state, keep, halo_look, **limits)
     run = Run(config, trainer.raw.cpu().eval(), pd.DataFrame(history), data, folder, done >= config.steps)
     return save_run(run) if folder else run
 
@@ -366,16 +306,7 @@ def load_halo_run(
     folder: str | Path,
 ) -> Run:
     "A run of `fit_halos` from its folder; UserError when a file is missing or damaged. Never runs code from it."
-    folder = Path(folder)
-    stored = read_json(folder / "config.json")
-    try:
-        config, data = check_config(Config(**stored["config"])), stored["data"]
-        network = build_halo_network(config, data)
-    except (TypeError, KeyError, ValueError, AttributeError):
-        raise UserError(f"{folder / 'config.json'} is no run of a network of halos; train again") from None
-    network.load_state_dict(read_weights(folder / "model.safetensors", network))
-    history = read_history(folder / "history.csv")
-    return Run(config, network.eval(), history, data, folder, stored.get("finished", True))
+    return Run.load(folder, build_halo_network)
 
 # %% ../../nbs/dark_matter/02a_network.ipynb #da2a00027
 def loudest_message(

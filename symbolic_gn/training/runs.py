@@ -10,6 +10,7 @@ __all__ = ['CHECKPOINT', 'read_json', 'read_history', 'read_weights', 'build', '
 import dataclasses
 import io
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -84,7 +85,10 @@ class Run:
     source: str | None = None  # file the data was read from
 
     @staticmethod
-    def load(folder: str | Path) -> "Run":
+    def load(
+        folder: str | Path,
+        build: Callable[[Config, dict], Any] = build,  # the untrained network of a config and what a run knows of its data
+    ) -> "Run":
         "A run from its folder; UserError when a file is missing or damaged. Never runs code from it."
         folder = Path(folder)
         stored = read_json(folder / "config.json")
