@@ -317,7 +317,7 @@ def test_files_that_are_none_are_told(halos, tmp_path):
     with pytest.raises(UserError, match="damaged"):
         load_halo_run(tmp_path)
     (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(UserError, match="no run of a network of halos"):
+    with pytest.raises(UserError, match="is not a run.s configuration"):
         load_halo_run(tmp_path)
 
 

@@ -87,7 +87,7 @@ class Run:
     @staticmethod
     def load(
         folder: str | Path,
-        build: Callable[[Config, dict], Any] = build,  # the untrained network of a config and what a run knows of its data
+        build: Callable[[Config, dict], Any] = build,  # makes the untrained network of a config and a run's `data`
     ) -> "Run":
         "A run from its folder; UserError when a file is missing or damaged. Never runs code from it."
         folder = Path(folder)
