@@ -10,7 +10,8 @@ import lazy_loader
 NAMES = {  # where the public names stand
     "core.contracts": ["BUDGETS", "ENGINES", "SOURCES"],
     "core.errors": ["UserError"],
-    "data.trajectories": ["Trajectories", "from_arrays"],
+    "data.trajectories": ["Trajectories", "from_arrays", "from_table"],
+    "data.look": ["look"],
     "laws.constants": ["fit_to_table", "snap_to_table"],
     "laws.formula": ["parse"],
     "search.estimator": ["SymbolicRegressor"],

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['app', 'nesymres_app', 'dark_matter_app', 'given', 'listed', 'systems_command', 'models_command', 'engines_command',
-           'complain', 'main', 'simulate_command', 'train_command', 'data_of', 'analyze_command', 'distill_command',
-           'interruptible', 'discover_command', 'sweep_command', 'tables_command', 'nesymres_data_command',
-           'nesymres_train_command', 'nesymres_ship_command', 'nesymres_convert_command',
+           'complain', 'main', 'simulate_command', 'train_command', 'look_command', 'data_of', 'analyze_command',
+           'distill_command', 'interruptible', 'discover_command', 'sweep_command', 'tables_command',
+           'nesymres_data_command', 'nesymres_train_command', 'nesymres_ship_command', 'nesymres_convert_command',
            'dark_matter_universe_command']
 
 # %% ../nbs/09_cli.ipynb #b419af8b
@@ -20,7 +20,7 @@ from typing import Annotated, Any, Optional
 import typer
 
 from .core.contracts import BUDGETS, ENGINES, SOURCES
-from .core.errors import UserError, check_writable, named_value, write_atomic
+from .core.errors import UserError, check_writable, listed_numbers, named_value, named_words, write_atomic
 
 # %% ../nbs/09_cli.ipynb #90d3d819
 app = typer.Typer(name="symbolic-gn", add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
@@ -37,6 +37,10 @@ _EngineSetting = Annotated[
     typer.Option("--engine-set", metavar="NAME=VALUE", help="Setting of the engine: restarts=8, template=m_i*m_j*f(r)"),
 ]
 _Data = Annotated[Optional[Path], typer.Option(help="Trajectories; default: those of the training.")]
+_Columns = Annotated[Optional[str], typer.Option(metavar="ROLE=NAME,...", help="Of a file: time=clock,id=star,x=east.")]
+_Dt = Annotated[Optional[float], typer.Option("--dt", help="Time between frames, where a file does not say it.")]
+_Mass = Annotated[Optional[str], typer.Option(metavar="M1,M2,...", help="Of the bodies, where a file does not say it.")]
+_Charge = Annotated[Optional[str], typer.Option(metavar="Q1,Q2,...", help="The same.")]
 _Operators = Annotated[Optional[str], typer.Option(help="Of the search, with commas: +,-,*,/,exp,log,...")]
 
 
@@ -50,6 +54,13 @@ def given(**options) -> dict:
 def listed(words: Optional[str]) -> Optional[list[str]]:
     "Words between commas, None for none."
     return [w.strip() for w in words.split(",")] if words else None
+
+
+def _reading(columns: Optional[str], dt: Optional[float], mass: Optional[str], charge: Optional[str]) -> dict[str, Any]:
+    "What a user says of a file, as `Trajectories.load` takes it."
+    told = given(mass=mass, charge=charge)
+    told = {name: listed_numbers(words, f"--{name}") for name, words in told.items()}
+    return given(columns=named_words(columns, "--columns") if columns else None, dt=dt, **told)
 
 # %% ../nbs/09_cli.ipynb #fd12af2e
 def _in_a_line(name: str, registry, usable=lambda name: None) -> str:
@@ -135,7 +146,7 @@ def simulate_command(
 
 @app.command("train")
 def train_command(
-    data: Path,
+    data: Annotated[Path, typer.Argument(help="A file of trajectories, see `look`.")],
     out: Annotated[Path, typer.Option(help="Folder of the run.")],
     model: str = "newton",
     loss: Optional[str] = None,
@@ -158,6 +169,33 @@ def train_command(
     print(f"{out}: {run!r}" + ("" if run.finished else "; go on with --resume"))
     if not run.finished and time.monotonic() - start < (time_limit or float("inf")):
         raise typer.Exit(130)
+
+# %% ../nbs/09_cli.ipynb #100c0002
+@app.command("look")
+def look_command(
+    file: Annotated[Path, typer.Argument(help="CSV, Parquet, .npz, HDF5, NetCDF, XYZ, LAMMPS dump.")],
+    columns: _Columns = None,
+    dt: _Dt = None,
+    mass: _Mass = None,
+    charge: _Charge = None,
+    out: Annotated[Optional[Path], typer.Option(help="Keep it: trajectories, .nc, or a picture, .png.")] = None,
+):
+    "Say what is understood of a file, and what is odd about it, before anything is trained."
+    from symbolic_gn.core.figures import save_figure
+    from symbolic_gn.data.formats import read_recordings
+    from symbolic_gn.data.look import draw_look, look
+    from symbolic_gn.data.trajectories import Trajectories, from_recordings
+    told = _reading(columns, dt, mass, charge)
+    if out and out.suffix not in (".nc", ".png"):
+        raise UserError(f"--out {out}: give a file name that ends in .nc or .png")
+    own = file.suffix == ".nc" and not told
+    recordings = [] if own else read_recordings(file, told.pop("columns", None), told.pop("dt", None))
+    data = Trajectories.load(file) if own else from_recordings(recordings, **told)
+    print("\n".join(look(data, recordings)))
+    if out and out.suffix == ".nc":
+        data.save(out)
+    elif out:
+        save_figure(draw_look(data), out)
 
 # %% ../nbs/09_cli.ipynb #d931e22c
 def data_of(run, data: Optional[Path]):
@@ -240,6 +278,10 @@ def discover_command(
     seed: _Seed = 0,
     noise: Annotated[float, typer.Option(help="On positions, in units of their spread: 0.01 for 1 %.")] = 0.0,
     hidden: Annotated[Optional[str], typer.Option(help="A property that is not looked at: charge or mass.")] = None,
+    columns: _Columns = None,
+    dt: _Dt = None,
+    mass: _Mass = None,
+    charge: _Charge = None,
     budget: Annotated[str, typer.Option(help=f"{', '.join(BUDGETS)}.")] = "quick",
     out: Annotated[Optional[Path], typer.Option(help="Folder for report, figures, run and data.")] = None,
     resume: _Resume = False,
@@ -251,7 +293,12 @@ def discover_command(
     from symbolic_gn.discover import discover, source_of
     if resume and not out:
         raise UserError("--resume needs --out, the folder to go on from")
-    what = source_of(source, dim=dim, bodies=bodies, noise=noise, hidden=hidden)
+    from symbolic_gn.data.trajectories import Trajectories
+    told = _reading(columns, dt, mass, charge)
+    if told and not Path(source).suffix:
+        raise UserError(f"--{next(iter(told))} is for files, and {source} is none")
+    where = Trajectories.load(source, **told) if told else source
+    what = source_of(where, dim=dim, bodies=bodies, noise=noise, hidden=hidden)
     options: dict[str, Any] = dict(model=model, engine=engine, operators=listed(operators), loss=loss, seed=seed)
     options |= dict(budget=budget, engine_settings=given(pairs=engine_settings, option="--engine-set"))
     options |= given(steps=steps, device=device, pairs=settings)

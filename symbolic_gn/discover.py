@@ -18,7 +18,7 @@ from .core.contracts import BUDGETS, DATA_KINDS, SOURCES, WRAPPERS, Source
 from .core.errors import UserError, choose, write_atomic
 from .core.registry import load
 from .core.stages import machine, stage, versions
-from .data.trajectories import Trajectories
+from .data.trajectories import Trajectories, from_table
 from .distill import Distillation
 from .laws.law import Law
 from .models import MODELS
@@ -30,7 +30,7 @@ from .worlds.systems import SYSTEMS
 
 # %% ../nbs/05_conclusions.ipynb #0a25b160
 def source_of(
-    what,  # a system's or source's name, a file, trajectories, or a source
+    what,  # a system's or source's name, a file, a pandas table, trajectories, or a source
     *,
     dim: int | None = None,  # of a simulated system; None: the source's own
     bodies: int | None = None,
@@ -41,6 +41,8 @@ def source_of(
         source = Given(what)
     elif hasattr(what, "load"):
         source = what
+    elif isinstance(what, pd.DataFrame):
+        source = Given(from_table(what))
     elif isinstance(what, Path) or Path(str(what)).suffix:
         source = Given(Trajectories.load(what))
     else:
@@ -79,7 +81,7 @@ class Discovery:
     data_kind: str = "trajectories"  # a name of DATA_KINDS
 
     @property
-    def law(self) -> Any: return self.distillation.law
+    def law(self) -> Any: return DATA_KINDS[self.data_kind].deliver(self.distillation.law, self.test)
     @property
     def front(self) -> Front: return self.distillation.front
     @property
@@ -127,7 +129,7 @@ def require_finished(run: Run, folder: Path | None) -> None:
 
 # %% ../nbs/05_conclusions.ipynb #1ecdbd82
 def discover(
-    source,  # a system's or source's name, a file, trajectories, or a Source such as Noisy("spring", 0.01)
+    source,  # a system's or source's name, a file, a pandas table, trajectories, or a Source: Noisy("spring", 0.01)
     *,
     model: str | None = None,  # a key of MODELS; None: the one that suits the source
     engine: str | Callable = "auto",  # one of search.engines.engines(), or a function of that kind
@@ -179,7 +181,8 @@ def discover(
         system=source.name, dim=data.dim, bodies=data.bodies, model=config.model, loss=config.loss, seed=seed,
         budget=budget, engine=found.law.provenance.get("engine"), operators=operators and list(operators),
         units=dict(units or {}) or None, noise=source.noise, hidden=source.hidden, steps=config.steps,
-        finished=run.finished, engine_settings=dict(engine_settings or {}), r2=scores, energies=None, **findings)
+        finished=run.finished, engine_settings=dict(engine_settings or {}), r2=scores, energies=None, scales=None,
+        **findings)
     summary = about | checks | dict(seconds=seconds, versions=versions(), device=machine())
     discovery = Discovery(summary, run, said, found, sets["mae"], dressed["mae"], source.data_kind)
     if folder:

@@ -53,6 +53,9 @@ def _remarks(s: Mapping) -> list[str]:
         found.append(f"Pair energy: `{e['potential']}` (true: `{true}`), and what no motion can tell: `{gauge}`.\n")
     if s["component_wise"]:
         found.append("The messages do not point along the displacement: each component was searched on its own.\n")
+    if s["scales"]:
+        told = ", ".join(f"{n} {v:.4g}" for n, v in s["scales"].items() if n != "others")
+        found.append(f"Learned and searched in the data's own units ({told}); front and pictures are in these.\n")
     for name, (value, error) in (s["measured"] or {}).items():
         if value is not None:
             found.append(f"Measured: {name} {value:.9g}" + (f" ± {error:.0e}\n" if error else "\n"))

@@ -21,7 +21,8 @@ from tqdm import tqdm
 from .core.contracts import Budget, Source
 from .core.errors import UserError
 from .core.graph import edges
-from .data.trajectories import Trajectories, assemble, check_array, check_positive
+from .data.scales import dimensionless
+from .data.trajectories import Trajectories, assemble, check_array, check_positive, in_pieces
 from .data.trajectories import angular_momentum, animate, differentiate, drift, from_arrays, momentum, plot
 from .laws.law import Law
 from .worlds.integrate import DRIFTS, HALVINGS, KICKS, SOLVERS, compiled, of_snapshots
@@ -223,8 +224,9 @@ class Given(_OfSystem):
     def name(self) -> str: return self.trajectories.system
 
     def load(self, budget: Budget, seed: int, *, folder: Path | None = None, resume: bool = False) -> Trajectories:
-        "The trajectories as they are."
-        return self.trajectories
+        "The trajectories; one or two long ones in pieces, far scales in units of their own."
+        data = in_pieces(self.trajectories)
+        return data if data.system in SYSTEMS else dimensionless(data)
 
 # %% ../nbs/00_simulate.ipynb #a22fab76
 @dataclass(frozen=True)

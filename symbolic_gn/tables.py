@@ -18,12 +18,13 @@ import pandas as pd
 
 from .core.errors import UserError, choose, write_atomic
 from .core.figures import blank_figure, heat
+from .dark_matter.study import halos_table
 from .models import MODELS
 from .nesymres.evaluation import proposer_table
 from .training.config import LOSSES
 
 # %% ../nbs/07_tables.ipynb #809e1aac
-_FILES = ("paper", "auto", "engines", "nesymres", "laws", "noise", "published")
+_FILES = ("paper", "auto", "engines", "nesymres", "laws", "noise", "dark_matter", "published")
 
 
 def read_results(
@@ -171,9 +172,7 @@ def failures_table(results: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     "Every row of the paper's grid that is not the true law, with the formula that came out and the reason."
     rows = results["paper"][~_found(results["paper"])]
     told = lambda row: _code(row["law"]) if isinstance(row["law"], str) else ""
-    cells = [
-        dict(model=row["model"], seed=row["seed"], found=told(row), why=_reason(row)) for _, row in rows.iterrows()
-    ]
+    cells = [dict(model=r["model"], seed=r["seed"], found=told(r), why=_reason(r)) for _, r in rows.iterrows()]
     return pd.DataFrame(cells, index=[_in_words(row) for _, row in rows.iterrows()])
 
 # %% ../nbs/07_tables.ipynb #45859c45
@@ -403,7 +402,7 @@ _TABLES: dict[str, Callable[[dict[str, pd.DataFrame]], pd.DataFrame]] = {
     "recovered": recovered_table, "auto": auto_table, "engines": engines_table, "proposer": proposer_table,
     "failures": failures_table, "r2": r2_table, "loss": loss_table, "seeds": seeds_table,
     "elsewhere": elsewhere_table, "energy": energy_table, "noise": noise_table, "losses": losses_table,
-    "models": models_table, "eql": eql_table, "summary": summary_table,
+    "models": models_table, "eql": eql_table, "halos": halos_table, "summary": summary_table,
 }
 
 

@@ -75,12 +75,14 @@ class Snapshots:
         chosen = np.arange(len(self.position)) if simulations is None else np.asarray(simulations)
         self.simulations = torch.as_tensor(chosen, device=device)
         self.edge_index = torch.as_tensor(np.asarray(trajectories.edge_index), device=device)
+        self.moments = torch.as_tensor(np.flatnonzero(trajectories.trusted[chosen]), device=device)
 
-    def __len__(self) -> int: return len(self.simulations) * self.frames
+    def __len__(self) -> int: return len(self.moments)
 
     def batch(self, index: Int[Tensor, " graph"]) -> tuple[Float[Tensor, "rows feature"], Float[Tensor, "rows axis"]]:
         "Node vectors and true accelerations of the chosen snapshots."
-        s, t = self.simulations[index // self.frames], index % self.frames
+        moment = self.moments[index]
+        s, t = self.simulations[moment // self.frames], moment % self.frames
         x = nodes(self.position[s, t], self.velocity[s, t], self.mass[s], self.charge[s], [v[s] for v in self.others])
         return x, self.acceleration[s, t].reshape(len(x), -1)
 

@@ -19,11 +19,13 @@ from .analyze import Messages, SpreadHistory, messages, save_figures
 from .core.contracts import Budget, DataKind
 from .core.errors import choose
 from .core.figures import save_figure
+from .data.scales import Scales, remembered_scales
 from .data.trajectories import Trajectories
 from .distill import Distillation, distill
 from .laws.equivalence import equivalent
 from .laws.formula import rounded
 from .laws.law import Law
+from .laws.scales import law_in_units
 from .models import MODELS
 from .rollout import Comparison, compare, compare_plot, mae
 from .train import fit
@@ -53,14 +55,14 @@ def from_messages(found: Distillation, truth: Law | None, data: Trajectories) ->
     "The formula that the messages alone propose; is it the true law within 10 %, up to what a receiver may scale?"
     if found.component_wise or not len(found.proposals[0].table):
         return dict(text=None, recovered=None)
-    law = found.from_messages.sympy
-    same = truth and bool(equivalent(law, truth, data=data, tolerance=0.1, freedom="receiver-only factor"))
-    return dict(text=str(rounded(law, 3)), recovered=same)
+    law = found.from_messages
+    same = truth and bool(equivalent(law.sympy, truth, data=data, tolerance=0.1, freedom="receiver-only factor"))
+    return dict(text=str(rounded(law_in_units(law, remembered_scales(data)).sympy, 3)), recovered=same)
 
 # %% ../nbs/04a_verdict.ipynb #3e58a399
 def unexplained(source, data: Trajectories) -> float:
     "Mean absolute error of accelerations on unseen data, in units of their mean size: 1 is as bad as no force at all."
-    return mae(source, data) / max(float(np.abs(data.acceleration).mean()), 1e-300)
+    return mae(source, data) / max(float(np.abs(data.acceleration[data.trusted]).mean()), 1e-300)
 
 
 def grade(law: Law, neural, data: Trajectories, floor: float = 0.0, dressed: Trajectories | None = None) -> dict:
@@ -72,10 +74,13 @@ def grade(law: Law, neural, data: Trajectories, floor: float = 0.0, dressed: Tra
     return dict(grade=word, of="accelerations", **numbers)
 
 # %% ../nbs/04a_verdict.ipynb #4267caed
-def errors(neural, law: Law, sets: Mapping, dressed: Mapping | None = None) -> dict[str, dict[str, float]]:
+def errors(
+    neural, law: Law, sets: Mapping, dressed: Mapping | None = None,
+    unit: float = 1.0,  # of accelerations, in the user's
+) -> dict[str, dict[str, float]]:
     "Mean absolute error of network and law on each set of trajectories."
     both = dict(neural=(neural, sets), symbolic=(law, dressed or sets))
-    each = lambda one, seen: {key: mae(one, some, snapshots=1000) for key, some in seen.items()}
+    each = lambda one, seen: {key: unit * mae(one, some, snapshots=1000) for key, some in seen.items()}
     return {who: each(one, seen) for who, (one, seen) in both.items()}
 
 
@@ -113,11 +118,13 @@ def check(
     law, test, seen = found.law, sets["mae"], dressed["mae"]
     rollouts = side_by_side(neural, law, test, seen, simulations=10, frames=50, substeps=2)
     confidence = None if found.alignment is None else float(found.alignment.confidence)
+    scales = remembered_scales(test)
     return dict(
-        law=law_summary(law), **judge(law, truth, seen), verdict=grade(law, neural, test, floor, seen),
-        from_messages=from_messages(found, truth, seen), component_wise=found.component_wise,
-        faithfulness=law.provenance.get("faithfulness"), alignment=dict(confidence=confidence),
-        error=errors(neural, law, sets, dressed), energy_drift=drifts(rollouts))
+        law=law_summary(law_in_units(law, scales)), **judge(law, truth, seen),
+        verdict=grade(law, neural, test, floor, seen), from_messages=from_messages(found, truth, seen),
+        component_wise=found.component_wise, faithfulness=law.provenance.get("faithfulness"),
+        alignment=dict(confidence=confidence), error=errors(neural, law, sets, dressed, scales.acceleration),
+        energy_drift=drifts(rollouts), scales=None if scales == Scales() else dataclasses.asdict(scales))
 
 # %% ../nbs/04a_verdict.ipynb #7d2bfa59
 def training_config(
@@ -156,9 +163,12 @@ def _pictures(
     "Messages and rollouts."
     save_figures(found.messages, folder)
     sight = dict(simulations=5, frames=50, substeps=2)
-    compared = side_by_side(found.run.model, found.law, found.test, found.dressed, **sight)
+    compared = side_by_side(found.run.model, found.distillation.law, found.test, found.dressed, **sight)
     save_figure(compare_plot(compared), folder / "rollout.png")
 
 
-TRAJECTORIES = DataKind(training_config, _fit, _listen, distill, check, _pictures)
+def _deliver(law: Law, test: Trajectories) -> Law: return law_in_units(law, remembered_scales(test))
+
+
+TRAJECTORIES = DataKind(training_config, _fit, _listen, distill, check, _pictures, _deliver)
 

@@ -8,25 +8,22 @@ import torch
 from refusing import refused
 
 from symbolic_gn.analyze import Messages
+from symbolic_gn.dark_matter.forms import HALO_FORMS, HaloLaw, fit_halo_law, halo_columns, published_law
 from symbolic_gn.dark_matter.graph import LENGTH, HaloUnits, HaloView, halo_edges, halo_graph
 from symbolic_gn.dark_matter.groups import shipped
 from symbolic_gn.dark_matter.halos import HaloCatalog
 from symbolic_gn.dark_matter.law import (
-    HALO_FORMS,
-    HaloLaw,
+    ask_halos,
     compose_law,
-    fit_halo_law,
     fit_neighbour_counts,
-    halo_columns,
     judge_laws,
     law_table,
     message_front,
     message_table,
-    published_law,
 )
 from symbolic_gn.dark_matter.steps import read_step, steps_and_lines
 from symbolic_gn.laws.formula import parse
-from symbolic_gn.search.front import select
+from symbolic_gn.search.front import Front, select
 
 BOX, VIEW = 120.0, HaloView(cutoff=25.0)
 TRUE = dict(C1=-0.2, C2=30.0, C3=0.4, C4=0.6, r0=18.0, p=14.0)
@@ -200,3 +197,21 @@ def test_a_column_that_cannot_decline_is_told():
 def test_no_messages_are_refused():
     empty = Messages(np.zeros((0, 2)), np.zeros((0, 8)), np.zeros((0, 8)), np.zeros(0, int), np.zeros(0, int))
     assert "there are none" in refused(message_table, empty)
+
+
+def test_halos_choose_among_formulas(graphs, units):
+    "A formula that describes the messages a little better costs more than it is worth; one that is too simple, too."
+    longest = 25.0
+    step = "0.5*(0.6 + m_j)/(1 + (r/0.72)**14)"
+    longer = f"{step} + 0.01*r*v_j"
+    front = Front.of([(parse("0.4*m_j"), 0.3), (parse("0.9 - r*m_j"), 0.2), (parse(step), 0.05), (parse(longer), 0.03)])
+    asked = ask_halos(front, graphs, units, longest)
+    assert asked["sympy"].iloc[0] == parse(step) and asked["nats"].iloc[0] == 0
+    assert asked["nats"].is_monotonic_increasing and len(asked) == 4
+
+
+def test_halos_choose_whatever_the_search_had_time_for(graphs, units):
+    short = [(parse("0.4*m_j"), 0.3), (parse("0.5*(0.6 + m_j)/(1 + (r/0.72)**14)"), 0.05)]
+    more = [*short, (parse("0.5*(0.6 + m_j)*(1 - r**8)**3 + 0.02*r*v_j - 0.01*dv*r"), 0.04)]
+    first, second = (ask_halos(Front.of(some), graphs, units, 25.0)["sympy"].iloc[0] for some in (short, more))
+    assert first == second

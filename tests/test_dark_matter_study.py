@@ -8,8 +8,8 @@ import pytest
 from symbolic_gn.cli import main
 from symbolic_gn.core.contracts import BUDGETS, DATA_KINDS, SOURCES
 from symbolic_gn.core.errors import UserError
+from symbolic_gn.dark_matter.forms import HaloLaw
 from symbolic_gn.dark_matter.groups import make_catalog, shipped
-from symbolic_gn.dark_matter.law import HaloLaw
 from symbolic_gn.dark_matter.study import DarkMatter, HaloSets, Overdensity, StepTruth, form_of, overdensity_error
 from symbolic_gn.dark_matter.universe import UniverseRecipe
 from symbolic_gn.discover import discover, source_of
@@ -84,9 +84,8 @@ def test_a_step_and_a_line_become_the_papers_form():
 
 
 def test_another_formula_is_taken_as_it_stands(universes):
-    front = Front.of([(parse("m_j*exp(-r/0.3)"), 0.1)])
-    form, step = form_of(front, 20.0)
-    assert step is None and set(form.start) == {"C1", "C2"}
+    form, step = form_of(parse("m_j*exp(-r/0.3)"), 20.0)
+    assert step is None and {"C1", "C2"} < set(form.start)
     law = Overdensity(DarkMatter(catalogs=universes).load(BUDGETS["tiny"], 0)).fit(form)
     assert np.isfinite(law.provenance["mae"])
 

@@ -29,7 +29,8 @@ V = importlib.import_module("symbolic_gn.verdict")
 WORD, NUMBER, NOTHING = str, (int, float), type(None)
 SUMMARY = {
     "system": WORD, "dim": int, "bodies": int, "model": WORD, "loss": WORD, "engine": WORD, "seed": int, "budget": WORD,
-    "operators": (list, NOTHING), "units": (dict, NOTHING), "noise": NUMBER, "hidden": (WORD, NOTHING), "steps": int,
+    "operators": (list, NOTHING), "units": (dict, NOTHING), "scales": (dict, NOTHING), "noise": NUMBER,
+    "hidden": (WORD, NOTHING), "steps": int,
     "finished": bool, "law": dict, "true_law": (WORD, NOTHING), "true_target": (WORD, NOTHING),
     "recovered": (bool, NOTHING), "recovered_by": (WORD, NOTHING), "freedom": (WORD, NOTHING), "verdict": dict,
     "from_messages": dict, "r2": dict,

@@ -69,6 +69,7 @@ class DataKind:
     distill: Callable[..., Any]  # (said, objective, *, engine, ...): distill.Distillation
     check: Callable[..., dict]  # (found, model, truth, sets, dressed, floor): part of the summary
     pictures: Callable[..., None]  # (discovery, folder)
+    deliver: Callable[..., Any] = lambda law, test: law  # (law, test): the law in the user's units
 
 
 # %% ../../nbs/core/02_contracts.ipynb #aa61bfaa

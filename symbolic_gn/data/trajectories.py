@@ -4,25 +4,28 @@
 
 # %% auto #0
 __all__ = ['FULL', 'BODY', 'TAKEN', 'Trajectories', 'assemble', 'split_simulations', 'differentiate', 'check_positive',
-           'check_array', 'from_arrays', 'momentum', 'angular_momentum', 'drift', 'plot', 'animate', 'draw_snapshots',
-           'node_features']
+           'check_array', 'from_arrays', 'from_recordings', 'from_table', 'in_pieces', 'load_trajectories', 'momentum',
+           'angular_momentum', 'drift', 'plot', 'animate', 'draw_snapshots', 'node_features']
 
 # %% ../../nbs/data/01_trajectories.ipynb #dce61252
 import json
 import keyword
 from importlib.metadata import version
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 from jaxtyping import Float, Int
 from numpy.typing import ArrayLike
-from scipy.interpolate import make_interp_spline
 
 from ..core.errors import UserError
 from ..core.graph import edges
-from .files import TABLES, arrays_of, read_dataset, read_table, write_dataset
+from .files import read_dataset, write_dataset
+from .formats import read_recordings, recordings_of_table
+from .recordings import Recording, equal_steps, spline_of
 
 # %% ../../nbs/data/01_trajectories.ipynb #ab464904
 class Trajectories:
@@ -37,6 +40,7 @@ class Trajectories:
     mass = property(lambda self: self.data["mass"].values, doc="(simulation, body)")
     charge = property(lambda self: self.data["charge"].values, doc="(simulation, body)")
     others = property(lambda self: _others(self.data), doc="further properties by name, each (simulation, body)")
+    trusted = property(lambda self: _trusted(self.data), doc="moments whose acceleration counts, (simulation, time)")
     dt = property(lambda self: float(self.data.attrs["dt"]), doc="time between frames")
     system = property(lambda self: str(self.data.attrs["system"]), doc="name of the system")
     simulations = property(lambda self: self.data.sizes["simulation"])
@@ -69,7 +73,7 @@ class Trajectories:
 
     def save(self, path: str | Path) -> None: write_dataset(self.data, path)
     @staticmethod
-    def load(path: str | Path) -> "Trajectories": return _loaded(Path(path))
+    def load(path: str | Path, **told) -> "Trajectories": return load_trajectories(path, **told)
     @staticmethod
     def from_arrays(*args, **kwargs) -> "Trajectories": return from_arrays(*args, **kwargs)
 
@@ -92,6 +96,11 @@ def assemble(
     coords = dict(time=dt * np.arange(position.shape[1]), axis=list("xyz"[: position.shape[3]]))
     versions = json.dumps({name: version(name) for name in ("jax", "numpy", "xarray")})
     return Trajectories(xr.Dataset(data, coords, attrs | dict(dt=float(dt), versions=versions)))
+
+def _trusted(data: xr.Dataset) -> np.ndarray:
+    "The moments that the data do not doubt; all of them where they say nothing."
+    return data["trusted"].values if "trusted" in data else np.ones([data.sizes[n] for n in FULL[:2]], bool)
+
 
 def _others(data: xr.Dataset) -> dict[str, np.ndarray]:
     "What is known of the bodies beside mass and charge, in the order in which it was given."
@@ -155,13 +164,9 @@ def differentiate(
     order: int = 1,  # which derivative
 ) -> tuple[np.ndarray, float, float]:  # derivative, its typical relative error, the error that one in twenty exceeds
     "Derivative in time by a quintic spline, with an estimate of its error."
-    if (count := values.shape[1]) < 6:
-        raise UserError(f"{count} frames are too few to differentiate; give accelerations, or at least 6 frames")
     time = dt * np.arange(values.shape[1])
-    fine = make_interp_spline(time, values, 5, axis=1)(time, order)
-    time, half = time[::2], values[:, ::2]
-    rough = make_interp_spline(time, half, min(5, half.shape[1] - 1), axis=1)(time, order)
-    error = np.linalg.norm(fine[:, ::2] - rough, axis=-1) / (np.linalg.norm(fine[:, ::2], axis=-1) + 1e-300)
+    fine, off = (np.moveaxis(a, 0, 1) for a in spline_of(time, np.moveaxis(values, 1, 0), time, order))
+    error = np.linalg.norm(off[:, ::2], axis=-1) / (np.linalg.norm(fine[:, ::2], axis=-1) + 1e-300)
     return fine.astype(values.dtype), float(np.median(error)), float(np.quantile(error, 0.95))
 
 # %% ../../nbs/data/01_trajectories.ipynb #6ed43a84
@@ -276,6 +281,55 @@ def from_arrays(
     moving = given["velocity"], given["acceleration"]
     return assemble(position, *moving, bodies["mass"], bodies["charge"], dt, attrs, **rest)
 
+# %% ../../nbs/data/01_trajectories.ipynb #7ecd0002
+def from_recordings(
+    recordings: Sequence[Recording],
+    *,
+    mass: ArrayLike | None = None,  # (body,), where the recordings do not say it
+    charge: ArrayLike | None = None,
+    system: str = "custom",
+    units: str = "",
+    seed: int = 0,  # which pieces are for training, where pieces are cut of many recordings
+) -> Trajectories:
+    "Recordings of any length and clock as trajectories at equal steps, in pieces if need be."
+    arrays = equal_steps(recordings, seed)
+    marks, errors = {n: arrays.pop(n) for n in ("part", "trusted") if n in arrays}, arrays.pop("errors")
+    told = {n: a for n, a in dict(mass=mass, charge=charge).items() if a is not None}
+    found = from_arrays(**{**arrays, **told}, system=system, units=units).data
+    dims = dict(part=("simulation",), trusted=("simulation", "time"))
+    found = found.assign({n: (dims[n], a) for n, a in marks.items()})
+    if errors.any():
+        typical, worst = float(np.median(errors)), float(np.quantile(errors, 0.95))
+        source = "positions" if recordings[0].velocity is None else "velocities"
+        found.attrs |= dict(acceleration_from=source, acceleration_error=typical, acceleration_error_95=worst)
+    return Trajectories(found)
+
+
+def from_table(
+    table: pd.DataFrame,  # long or wide, with anybody's names
+    columns: Mapping[str, str] | None = None,  # role: the name that the table has for it
+    dt: float | None = None,
+    **told: Any,  # of `from_recordings`: mass, charge, units, ...
+) -> Trajectories:
+    "A pandas table as trajectories."
+    return from_recordings(recordings_of_table(table, columns, dt), **told)
+
+
+def in_pieces(trajectories: Trajectories) -> Trajectories:
+    "One or two long recordings in pieces, so that there is something to learn from and something to judge by."
+    if trajectories.simulations > 2:
+        return trajectories
+    data, given = trajectories.data, trajectories.data.attrs.get("acceleration_from", "")
+    moving = dict(velocity=given != "positions", acceleration=given == "")
+    time, others = trajectories.dt * np.arange(trajectories.frames), [*trajectories.others, "mass", "charge"]
+    each = lambda k: cast(Any, {n: data[n].values[k] for n, known in moving.items() if known})
+    properties = lambda k: {n: data[n].values[k] for n in others}
+    one = lambda k: Recording(time, trajectories.position[k], **each(k), properties=properties(k))
+    recordings = [one(k) for k in range(trajectories.simulations)]
+    pieces = from_recordings(recordings, system=trajectories.system, units=data.attrs.get("units", ""))
+    pieces.data.attrs["topology"] = data.attrs["topology"]
+    return pieces
+
 # %% ../../nbs/data/01_trajectories.ipynb #af382934
 def _checked(data: xr.Dataset, path: str | Path) -> Trajectories:
     "What was read from a file as trajectories; UserError when it is something else."
@@ -287,11 +341,21 @@ def _checked(data: xr.Dataset, path: str | Path) -> Trajectories:
     return Trajectories(data)
 
 
-def _loaded(path: Path) -> Trajectories:
-    "Trajectories of a file: what `save` has written, or a table with a row for each body and time."
-    if path.suffix in TABLES:
-        return from_arrays(**arrays_of(read_table(path), str(path)))
-    return _checked(read_dataset(path), path)
+def load_trajectories(
+    path: str | Path,  # what `save` has written, or a file of any of `FORMATS`
+    columns: Mapping[str, str] | None = None,  # role: the name that the file has for it, such as time="clock"
+    dt: float | None = None,  # time between frames, where the file does not say it
+    mass: ArrayLike | None = None,  # one for each body, where the file does not say them
+    charge: ArrayLike | None = None,
+    units: str = "",
+    seed: int = 0,  # which pieces are for training, where pieces are cut of many recordings
+) -> Trajectories:
+    "Trajectories of a file; UserError in one line for all that is wrong with it."
+    path, told = Path(path), dict[str, Any](mass=mass, charge=charge, units=units, seed=seed)
+    asked = any(value is not None for value in (columns, dt, mass, charge))
+    if path.suffix == ".nc" and not asked and "topology" in (data := read_dataset(path)).attrs:
+        return _checked(data, path)
+    return from_recordings(read_recordings(path, columns, dt), **told)
 
 # %% ../../nbs/data/01_trajectories.ipynb #ffcd7f64
 def momentum(traj: Trajectories) -> Float[np.ndarray, "simulation time axis"]:
@@ -370,9 +434,9 @@ def draw_snapshots(
     "Random moments of the trajectories, without repetition."
     if snapshots < 1:
         raise UserError(f"snapshots is {snapshots}; give 1 or more")
-    count = trajectories.simulations * trajectories.frames
-    chosen = np.random.default_rng(seed).choice(count, min(snapshots, count), replace=False)
-    return np.divmod(chosen, trajectories.frames)
+    good = np.flatnonzero(trajectories.trusted)
+    chosen = np.random.default_rng(seed).choice(len(good), min(snapshots, len(good)), replace=False)
+    return np.divmod(good[chosen], trajectories.frames)
 
 # %% ../../nbs/data/01_trajectories.ipynb #8b486a28
 def node_features(

@@ -56,7 +56,9 @@ def evidence(
         return trajectories
     x, a = np.asarray(trajectories.position), np.asarray(trajectories.acceleration)
     sims, frames, bodies, _ = x.shape
-    s, t = np.divmod(np.random.default_rng(seed).permutation(sims * frames)[:snapshots], frames)
+    order = np.random.default_rng(seed).permutation(sims * frames)
+    good = getattr(trajectories, "trusted", None)
+    s, t = np.divmod(order[slice(None) if good is None else good.ravel()[order]][:snapshots], frames)
     a = a[s, t].astype(float)
     velocity = None if trajectories.velocity is None else np.asarray(trajectories.velocity)[s, t]
     mass, charge = np.asarray(trajectories.mass, float)[s], np.asarray(trajectories.charge, float)[s]

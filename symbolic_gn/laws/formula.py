@@ -302,8 +302,9 @@ def as_number(
 ) -> sp.Number:  # exact if it is whole or a fraction with a denominator up to 6
     "A constant as SymPy: whole numbers and simple fractions exactly, all else as a float."
     for q in range(1, 7):
-        if abs(value * q - round(value * q)) < 1e-14 * q and abs(value) < 1e6:
-            return sp.Rational(round(value * q), q)
+        near = round(value * q)
+        if abs(value * q - near) < 1e-14 * q and abs(value) < 1e6 and (near or not value):
+            return sp.Rational(near, q)
     return sp.Float(value)
 
 # %% ../../nbs/laws/00_formula.ipynb #1541a1b2
