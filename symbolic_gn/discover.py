@@ -59,12 +59,15 @@ def source_of(
 
 # %% ../nbs/05_conclusions.ipynb #1d8d9bdf
 def headline(summary: Mapping) -> str:
-    "The law found above the true one, and whether they agree; without a truth, how much it leaves unexplained."
-    lines = [f"found  {summary['law']['target']} = {summary['law']['text']}"]
+    "The law found above the true one, and whether they agree; without a truth, first how far the law can be trusted."
+    law = f"{summary['law']['target']} = {summary['law']['text']}"
     if summary["true_law"] is None:
         v = summary["verdict"]
-        left = f"{100 * v['unexplained']:.2g} % of unseen {v['of']} unexplained"
-        return f"{lines[0]}\n{v['grade']}: {left} (no true law is known)"
+        share = float(f"{100 * v['unexplained']:.2g}")
+        left = f"{share:g} % of unseen {v['of']} unexplained"
+        name = {"not found": "best"}.get(v["grade"], "law")
+        return f"{v['grade']}: {left} (no true law is known)\n{name:6s} {law}"
+    lines = [f"found  {law}"]
     word = f"recovered ({summary['recovered_by']})" if summary["recovered"] else "not recovered"
     return "\n".join(lines + [f"true   {summary['true_target']} = {summary['true_law']}", word])
 

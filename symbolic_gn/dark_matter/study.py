@@ -37,6 +37,7 @@ from ..laws.formula import rounded, symbol
 from ..search.front import Front, select
 from ..training.config import Config
 from ..training.runs import Run
+from ..verdict import grade_of
 
 # %% ../../nbs/dark_matter/04_study.ipynb #da400008
 @dataclass(frozen=True)
@@ -250,8 +251,8 @@ def _check(
     typical = float(np.median(np.concatenate([c.overdensity for c in sets["mae"].fitted])))
     constant = overdensity_error(lambda graph: np.full(len(graph.y), typical), graphs["mae"])
     share, heard = (error[who]["mae"] / constant for who in ("symbolic", "neural"))
-    word = "found" if share <= max(0.01, 3 * floor) else "partly" if share < 0.5 else "not found"
-    verdict = dict(grade=word, of="overdensities", unexplained=share, floor=floor, baseline=1.0, neural=heard)
+    numbers = dict(unexplained=share, floor=floor, baseline=1.0, neural=heard)
+    verdict = dict(grade=grade_of(share, floor), of="overdensities", **numbers)
     said = select(found.front, "mdl").sympy
     proposed = read_step(said)
     messages = dict(text=str(rounded(said, 3)), recovered=bool(proposed and proposed.column == truth.column))
