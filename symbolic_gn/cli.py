@@ -58,8 +58,7 @@ def listed(words: Optional[str]) -> Optional[list[str]]:
 
 def _reading(columns: Optional[str], dt: Optional[float], mass: Optional[str], charge: Optional[str]) -> dict[str, Any]:
     "What a user says of a file, as `Trajectories.load` takes it."
-    told = given(mass=mass, charge=charge)
-    told = {name: listed_numbers(words, f"--{name}") for name, words in told.items()}
+    told = {name: listed_numbers(words, f"--{name}") for name, words in given(mass=mass, charge=charge).items()}
     return given(columns=named_words(columns, "--columns") if columns else None, dt=dt, **told)
 
 # %% ../nbs/09_cli.ipynb #fd12af2e
@@ -160,9 +159,10 @@ def train_command(
     "Train a graph network on trajectories."
     from symbolic_gn.analyze import SpreadHistory
     from symbolic_gn.data.trajectories import Trajectories
+    from symbolic_gn.simulate import prepared
     from symbolic_gn.train import fit
     from symbolic_gn.training.config import make_config
-    trajectories = Trajectories.load(data)
+    trajectories = prepared(Trajectories.load(data))
     config = make_config(model, **given(loss=loss, steps=steps, seed=seed, device=device, pairs=settings))
     watch, start = SpreadHistory(trajectories.select(simulations=slice(20))), time.monotonic()
     run = fit(trajectories, config, out=out, resume=resume, time_limit=time_limit, watch=watch)
@@ -201,10 +201,11 @@ def look_command(
 def data_of(run, data: Optional[Path]):
     "The trajectories a run was trained on, or those named."
     from symbolic_gn.data.trajectories import Trajectories
+    from symbolic_gn.simulate import prepared
     source = data or run.source
     if source is None:
         raise UserError("this run does not say which file it was trained on; name one with --data")
-    return Trajectories.load(source)
+    return prepared(Trajectories.load(source))
 
 
 @app.command("analyze")
@@ -233,7 +234,9 @@ def distill_command(
 ):
     "Search the law in the messages of a run."
     from symbolic_gn.analyze import messages
+    from symbolic_gn.data.scales import remembered_scales
     from symbolic_gn.discover import headline
+    from symbolic_gn.laws.scales import law_in_units
     from symbolic_gn.verdict import grade, judge, law_summary
     from symbolic_gn.distill import distill
     from symbolic_gn.search.engines import require_engine
@@ -249,11 +252,12 @@ def distill_command(
     search = own | given(time_limit=time_limit, operators=listed(operators))
     options = dict(engine=engine, seed=seed, features=source.features(heard), out=run / "search.csv")
     found = loaded.model.read(heard, objective) or distill(heard, objective, **options, **search)
-    write_atomic(run / "law.json", found.law.to_json())
+    law = law_in_units(found.law, remembered_scales(trajectories))
+    write_atomic(run / "law.json", law.to_json())
     found.front.to_csv(run / "front.csv")
     checked = judge(found.law, source.truth(trajectories), trajectories)
     verdict = grade(found.law, loaded.model, trajectories, objective.floor)
-    print(found.front, headline(dict(law=law_summary(found.law), verdict=verdict, **checked)), sep="\n\n")
+    print(found.front, headline(dict(law=law_summary(law), verdict=verdict, **checked)), sep="\n\n")
 
 # %% ../nbs/09_cli.ipynb #8a3afa7d
 @contextmanager
@@ -290,10 +294,10 @@ def discover_command(
     settings: _Setting = None,
 ):
     "From a system or your own trajectories to the law."
+    from symbolic_gn.data.trajectories import Trajectories
     from symbolic_gn.discover import discover, source_of
     if resume and not out:
         raise UserError("--resume needs --out, the folder to go on from")
-    from symbolic_gn.data.trajectories import Trajectories
     told = _reading(columns, dt, mass, charge)
     if told and not Path(source).suffix:
         raise UserError(f"--{next(iter(told))} is for files, and {source} is none")

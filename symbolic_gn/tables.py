@@ -18,7 +18,7 @@ import pandas as pd
 
 from .core.errors import UserError, choose, write_atomic
 from .core.figures import blank_figure, heat
-from .dark_matter.study import halos_table
+from .dark_matter.law import halos_table
 from .models import MODELS
 from .nesymres.evaluation import proposer_table
 from .training.config import LOSSES

@@ -12,6 +12,7 @@ import torch  # noqa: E402
 
 checked.install("symbolic_gn")
 
+from symbolic_gn import cli  # noqa: E402
 from symbolic_gn.data.trajectories import from_arrays  # noqa: E402
 from symbolic_gn.search.engines import ENGINES  # noqa: E402
 from symbolic_gn.search.operon import operon  # noqa: E402
@@ -48,3 +49,14 @@ def brief(monkeypatch):
 
     monkeypatch.setitem(ENGINES, "brief", search)
     return "brief"
+
+
+@pytest.fixture
+def run(capsys):
+    "Run a command in this process: exit code, standard output, standard error."
+    def call(*arguments):
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            cli.main([str(a) for a in arguments])
+        return ended.value.code, *capsys.readouterr()
+    return call

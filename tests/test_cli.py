@@ -31,17 +31,6 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "MPLBACKEND": "agg", "PYTHO
 SMALL = ["--set", 'architecture={"hidden": 8, "layers": 1}', "--set", "batch=8", "--device", "cpu"]
 
 
-@pytest.fixture
-def run(capsys):
-    "Run a command in this process: exit code, standard output, standard error."
-    def call(*arguments):
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            cli.main([str(a) for a in arguments])
-        return ended.value.code, *capsys.readouterr()
-    return call
-
-
 def assert_mistake(answer, *words):
     "A command ended with one line and code 2."
     code, _, err = answer

@@ -10,7 +10,8 @@ from symbolic_gn.core.contracts import BUDGETS, DATA_KINDS, SOURCES
 from symbolic_gn.core.errors import UserError
 from symbolic_gn.dark_matter.forms import HaloLaw
 from symbolic_gn.dark_matter.groups import make_catalog, shipped
-from symbolic_gn.dark_matter.study import DarkMatter, HaloSets, Overdensity, StepTruth, form_of, overdensity_error
+from symbolic_gn.dark_matter.law import form_of
+from symbolic_gn.dark_matter.study import DarkMatter, HaloSets, Overdensity, StepTruth, overdensity_error
 from symbolic_gn.dark_matter.universe import UniverseRecipe
 from symbolic_gn.discover import discover, source_of
 from symbolic_gn.laws.formula import parse

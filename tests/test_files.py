@@ -1,5 +1,4 @@
 "Files of others: every format gives the same motion, clocks and gaps are seen, and every fault is one line."
-import json
 import zipfile
 from dataclasses import replace
 
@@ -10,11 +9,10 @@ import pytest
 import xarray as xr
 from refusing import refused
 
-from symbolic_gn import cli
 from symbolic_gn.core.contracts import BUDGETS
 from symbolic_gn.data.columns import long_table, named_columns, role_of
 from symbolic_gn.data.files import hdf5_array, open_hdf5
-from symbolic_gn.data.formats import FORMATS, read_recordings, recordings_of_arrays
+from symbolic_gn.data.formats import read_recordings, recordings_of_arrays
 from symbolic_gn.data.look import health, look
 from symbolic_gn.data.recordings import Recording, cut, equal_steps, motion_of, parts_in_time
 from symbolic_gn.data.scales import Scales, dimensionless, remembered_scales, scales_of
@@ -23,18 +21,6 @@ from symbolic_gn.discover import source_of
 from symbolic_gn.laws.formula import as_number
 from symbolic_gn.laws.law import Law
 from symbolic_gn.laws.scales import law_in_units, unit_of
-
-
-@pytest.fixture
-def run(capsys):
-    "Run a command in this process: exit code, standard output, standard error."
-    def call(*arguments):
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            cli.main([str(a) for a in arguments])
-        return ended.value.code, *capsys.readouterr()
-    return call
-
 
 t = 0.05 * np.arange(60)
 phase = np.random.default_rng(0).uniform(0, 6, (4, 3, 2))
@@ -322,6 +308,34 @@ def test_look_and_options_from_the_command_line(tmp_path, run):
     assert code == 2 and "--dt is for files, and spring is none" in err
 
 
-def test_every_format_has_a_reader():
-    assert all(callable(read) for read in FORMATS.values()) and {".csv", ".npz", ".h5", ".nc", ".xyz"} <= set(FORMATS)
-    assert json.dumps(sorted(FORMATS))
+def test_what_was_measured_stays_as_it_is():
+    moving = [Recording(t[:3], x[k, :3], -x[k, :3], 2 * x[k, :3]) for k in range(3)]
+    arrays = equal_steps(moving)  # three frames are enough where nothing is differentiated
+    np.testing.assert_array_equal(arrays["velocity"], -x[:3, :3])
+    np.testing.assert_array_equal(arrays["acceleration"], 2 * x[:3, :3])
+    assert "fewer than 6 frames" in refused(equal_steps, [replace(r, acceleration=None) for r in moving])
+
+
+def test_a_clock_that_says_something_else_is_told(tmp_path):
+    long().to_csv(tmp_path / "a.csv", index=False)
+    assert "--dt is 0.1, but its times step by 0.05" in refused(Trajectories.load, tmp_path / "a.csv", dt=0.1)
+    assert Trajectories.load(tmp_path / "a.csv", dt=0.05).dt == pytest.approx(0.05)
+
+
+def test_columns_that_are_left_out_are_told(tmp_path, run):
+    table = long().assign(colour="red", heat=lambda f: f["time"], size=lambda f: f["id"] + 1.0)
+    table.to_csv(tmp_path / "a.csv", index=False)
+    code, out, _ = run("look", tmp_path / "a.csv")
+    assert code == 0 and "left out     colour, heat" in out and "size 1 to 3" in out
+
+
+def test_a_strangers_file_walks_from_command_to_command(tmp_path, run):
+    long(1e11 * x).to_csv(tmp_path / "far.csv", index=False)
+    small = ("--steps", 8, "--set", 'architecture={"hidden": 8, "layers": 1}', "--set", "batch=8", "--device", "cpu")
+    assert run("train", tmp_path / "far.csv", "--out", tmp_path / "run", *small)[0] == 0
+    assert run("analyze", tmp_path / "run")[0] == 0
+    assert run("distill", tmp_path / "run", "--engine", "library", "--time-limit", 5)[0] == 0
+    law = Law.from_json(tmp_path / "run" / "law.json")
+    mine = Trajectories.load(tmp_path / "far.csv")
+    size = np.abs(law.accelerations(mine.position[0], mine.velocity[0], mine.mass[0], mine.charge[0])).max()
+    assert 1e8 < size < 1e14  # in the file's units, not in those of the search

@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['MESSAGE_OPERATORS', 'PAPER_HALO_ERRORS', 'halo_speeds', 'message_table', 'message_front', 'independent_regions',
-           'free_form', 'with_line', 'ask_halos', 'heard', 'node_front', 'compose_law', 'draw_step', 'neighbour_counts',
-           'fit_neighbour_counts', 'judge_laws', 'law_table', 'draw_overdensities']
+           'free_form', 'with_line', 'ask_halos', 'heard', 'node_front', 'form_of', 'step_form', 'compose_law',
+           'draw_step', 'neighbour_counts', 'fit_neighbour_counts', 'judge_laws', 'law_table', 'halos_table',
+           'draw_overdensities']
 
 # %% ../../nbs/dark_matter/03_law.ipynb #da3a00004
 import math
@@ -182,22 +183,39 @@ def node_front(
     return search(columns, predicted_overdensity(model, graph)[some], ["e", "m_i", "v_i"], engine, **given)
 
 # %% ../../nbs/dark_matter/03_law.ipynb #da3a00021
+def form_of(
+    formula: sp.Basic,  # of a message, with distances in units of the longest
+    longest: float,  # Mpc/h
+) -> tuple[HaloForm, StepLine | None]:  # and the step and the line that it is, where it is that
+    "The form of the law that the formula of a message speaks for, with a start for its constants."
+    step = read_step(formula)
+    return (free_form(formula, longest) if step is None else step_form(step, longest)), step
+
+
+def step_form(
+    step: StepLine,  # with distances in units of `longest`
+    longest: float,  # Mpc/h
+) -> HaloForm:
+    "The paper's form with this step and this line in its message."
+    known, own = HALO_FORMS["with mass"], dict(C4=step.offset, r0=step.radius * longest, p=step.steepness)
+    return replace(known, message=STEP.format(step.column), start={**known.start, **own})
+
+
 def compose_law(
     step: StepLine,  # of the messages, with distances in units of `longest`
     longest: float,  # Mpc/h
     graph: Data,
     predicted: Float[np.ndarray, " halo"],  # the network's overdensity; NaN where masked
     units: HaloUnits,
-    node: str = HALO_FORMS["with mass"].node,
 ) -> HaloLaw:
     "The law that message and network spell out, before any fit to the truth."
-    start = dict(C1=0.0, C2=1.0, C3=0.0, C4=step.offset, r0=step.radius * longest, p=step.steepness)
-    form = HaloForm(STEP.format(step.column), node, start, ("C3",))
+    form = step_form(step, longest)
+    start = {**form.start, "C3": 0.0}
     e = predict_with_slopes(HaloForm(form.message, "e", start), start, halo_columns(graph))[0]
     known = np.isfinite(predicted)
     C1, slope = ordinary_fit(np.stack([np.ones(known.sum()), e[known]], 1), predicted[known])
     start |= dict(C1=float(C1), C2=float(1 / slope))
-    return HaloLaw(form, {n: (v, math.nan) for n, v in start.items()}, units)
+    return HaloLaw(replace(form, start=start), {n: (v, math.nan) for n, v in start.items()}, units)
 
 # %% ../../nbs/dark_matter/03_law.ipynb #da3a00025
 def draw_step(
@@ -272,6 +290,18 @@ def law_table(
     order = list(next(iter(judged.values())).index)
     paper = {n: PAPER_HALO_ERRORS.get(n.partition(",")[0], math.nan) for n in order}
     return table.loc[order].assign(paper=pd.Series(paper))[["paper", *table.columns]]
+
+# %% ../../nbs/dark_matter/03_law.ipynb #da3b0007
+def halos_table(
+    results: Mapping[str, pd.DataFrame],  # rows of 03_law under "dark_matter"
+) -> pd.DataFrame:  # of text
+    "Mean absolute errors of the overdensity: laws down, and the paper and the universes across."
+    rows = results["dark_matter"]
+    beyond = rows["measured"] != "all"
+    told = np.where(beyond, "above 1, never fitted: " + rows["law"], rows["law"])
+    table = rows.assign(told=told).pivot(index="told", columns="halos", values="error")
+    order = dict(index=pd.unique(told), columns=rows["halos"].unique())
+    return table.reindex(**order).map("{:.3g}".format).replace("nan", "").rename_axis(index=None, columns=None)
 
 # %% ../../nbs/dark_matter/03_law.ipynb #da3a00032
 def draw_overdensities(

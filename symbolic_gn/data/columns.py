@@ -124,8 +124,6 @@ def numeric_columns(
     table: pd.DataFrame,  # long
     where: str = "table",
 ) -> pd.DataFrame:
-    "A long table whose columns are numbers, apart from the names of simulations and bodies."
-    words = {n for n in table if n not in ROLES and not pd.api.types.is_numeric_dtype(table[n])}  # remarks
-    return table.drop(columns=[*words]).apply(
-        lambda column: column if column.name in ("simulation", "id") else _numbers(column, str(column.name), where)
-    )
+    "A long table with numbers in all columns that have a role, apart from the names of simulations and bodies."
+    told = [n for n in ROLES if n in table and n not in ("simulation", "id")]
+    return table.assign(**{n: _numbers(table[n], n, where) for n in told})

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pandas as pd
 
@@ -115,10 +116,12 @@ def recordings_of_arrays(
     rest = {role[n] or n: a for n, a in arrays.items() if role[n] not in (*moving, "time", "dt") and n.isidentifier()}
     spread = {n: _property(np.asarray(a), (shape[0], shape[2])) for n, a in rest.items()}
     properties = {n: a for n, a in spread.items() if a is not None}
+    left_out = tuple(n for n in rest if n not in properties)
+
     def one(k: int) -> Recording:
         moved: dict[str, Any] = {r: a[k] for r, a in moving.items()}
         fixed = {n: a[k] for n, a in properties.items()}
-        return Recording(time[k], **moved, properties=fixed, name=f"{where}, simulation {k}")
+        return Recording(time[k], **moved, properties=fixed, name=f"{where}, simulation {k}", left_out=left_out)
 
     return [one(k) for k in range(shape[0])]
 
@@ -138,7 +141,6 @@ def _npz(path: Path, columns: Mapping[str, str] | None = None, dt: float | None 
 
 def _hdf5(path: Path, columns: Mapping[str, str] | None = None, dt: float | None = None) -> list[Recording]:
     "Datasets of an HDF5 file, at its top or a group for each simulation."
-    import h5py
     with open_hdf5(path) as file:
         sets = lambda g: [n for n in g if g.get(n, getclass=True) is h5py.Dataset]
         read = lambda g: {n: hdf5_array(g, n, str(path)) for n in sets(g)}
@@ -217,6 +219,14 @@ FORMATS: dict[str, Callable[..., list[Recording]]] = {  # by the file's ending
 }
 
 
+def _agreed(recordings: list[Recording], path: Path, dt: float | None) -> list[Recording]:
+    "The recordings; UserError where their clock says something else than the user."
+    steps = np.concatenate([np.diff(r.time) for r in recordings])
+    if dt is not None and len(steps) and not np.isclose(np.median(steps), dt, rtol=0.01):
+        raise UserError(f"{path}: --dt is {dt:g}, but its times step by {np.median(steps):g}; leave --dt out")
+    return recordings
+
+
 def read_recordings(
     path: str | Path,
     columns: Mapping[str, str] | None = None,  # role: the name that the file has for it
@@ -228,7 +238,7 @@ def read_recordings(
     if not path.is_file():
         raise UserError(f"{path} does not exist" if not path.exists() else f"{path} is no file")
     try:
-        return read(path, columns, dt)
+        return _agreed(read(path, columns, dt), path, dt)
     except UserError:
         raise
     except Exception as error:  # the readers have many ways to fail

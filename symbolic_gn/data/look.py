@@ -14,7 +14,7 @@ from jaxtyping import Float
 
 from ..core.figures import blank_figure
 from .recordings import Recording, spline_of
-from .trajectories import Trajectories, plot
+from .trajectories import Trajectories
 
 # %% ../../nbs/data/04_look.ipynb #dc40007
 def _imbalance(parts: Float[np.ndarray, "moment body axis"], sizes: Float[np.ndarray, "moment body"]) -> float:
@@ -25,7 +25,8 @@ def _imbalance(parts: Float[np.ndarray, "moment body axis"], sizes: Float[np.nda
 def _noise(trajectories: Trajectories) -> float:
     "What of the positions is too rough to be motion, in units of length; never less than the noise."
     x = np.diff(trajectories.position.astype(float), 6, axis=1)
-    return float(np.sqrt(np.median(x**2) / 0.455 / 924)) if x.size else 0.0
+    chance, size = 0.455, 924  # median of a squared normal number; sum of the squared coefficients of that difference
+    return float(np.sqrt(np.median(x**2) / chance / size)) if x.size else 0.0
 
 
 def health(trajectories: Trajectories) -> dict[str, float | None]:
@@ -124,20 +125,25 @@ def look(
     }
     told = [f"{name:13s}{said}" for name, said in lines.items()]
     odd = _oddities(found, trusted)
-    return told + [f"{'odd':13s}{said}" for said in odd] + ([] if odd else [f"{'odd':13s}nothing was noticed"])
+    left_out = sorted({name for r in recordings for name in r.left_out})
+    told += [f"{'left out':13s}{', '.join(left_out)}: no numbers, or they change in time"] if left_out else []
+    return told + [f"{'odd':13s}{said}" for said in odd or ["nothing was noticed"]]
 
 # %% ../../nbs/data/04_look.ipynb #dc40010
 def draw_look(
     trajectories: Trajectories,
     simulation: int = 0,
 ) -> Any:  # matplotlib Figure
-    "Paths, distances, and accelerations of one simulation or piece."
+    "Paths and accelerations of one simulation or piece."
     t = trajectories
     figure, axes = blank_figure(2, 3.4, 2.6)
-    plot(t, simulation, axes[0]) if t.dim == 2 else axes[0].plot(*np.moveaxis(t.position[simulation, :, :, :2], -1, 0))
+    axes[0].plot(*np.moveaxis(t.position[simulation, :, :, :2], -1, 0))
+    axes[0].set(xlabel="x", ylabel="y")
     time, size = t.dt * np.arange(t.frames), np.linalg.norm(t.acceleration[simulation], axis=-1)
     axes[1].semilogy(time, size)
     doubted = ~t.trusted[simulation]
-    axes[1].plot(time[doubted], size[doubted].max(-1), "k.", ms=3, label="not trusted")
+    if doubted.any():
+        axes[1].plot(time[doubted], size[doubted].max(-1), "k.", ms=3, label="not trusted")
+        axes[1].legend(fontsize=7)
     axes[1].set(xlabel="time", ylabel="acceleration")
     return figure

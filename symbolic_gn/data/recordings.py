@@ -27,6 +27,7 @@ class Recording:
     acceleration: Float[np.ndarray, "frame body axis"] | None = None
     properties: dict[str, Float[np.ndarray, " body"]] = field(default_factory=dict)
     name: str = "recording"
+    left_out: tuple[str, ...] = ()  # columns that are no numbers, or change in time
 
     @property
     def seen(self) -> Bool[np.ndarray, "frame body"]: return np.all(np.isfinite(self.position), axis=-1)
@@ -43,7 +44,9 @@ def _times(table: pd.DataFrame, dt: float | None, where: str) -> pd.DataFrame:
 
 
 def _fixed(some: pd.DataFrame, name: str) -> np.ndarray | None:
-    "A property of the bodies; None where it changes in time."
+    "A property of the bodies; None where it changes in time, or is no number."
+    if not pd.api.types.is_numeric_dtype(some[name]):
+        return None
     groups = some.groupby("id", sort=True)[name]
     steady = (groups.max() - groups.min() <= 1e-6 * groups.max().abs()).all()
     return groups.first().to_numpy(float) if steady else None
@@ -78,7 +81,8 @@ def _recording(some: pd.DataFrame, where: str) -> Recording:
     used = {"simulation", "time", "frame", "id", *(s + a for s in ("", "v", "a") for a in "xyz")}
     properties = {str(n): _fixed(some, n) for n in some if n not in used}
     steady = {n: values for n, values in properties.items() if values is not None and np.isfinite(values).all()}
-    return Recording(wide.index.to_numpy(float), grid(""), **moving, properties=steady, name=where)
+    left_out = tuple(n for n in properties if n not in steady)
+    return Recording(wide.index.to_numpy(float), grid(""), **moving, properties=steady, name=where, left_out=left_out)
 
 # %% ../../nbs/data/00b_recordings.ipynb #dcb000d
 def spline_of(
@@ -108,19 +112,24 @@ class Motion:
     error: Float[np.ndarray, " frame"]  # relative, of the worst acceleration; 0 for accelerations that were given
 
 
+def _known(time: np.ndarray, at: np.ndarray, dt: float) -> np.ndarray:
+    "The moments that lie in a track, and in no pause of it."
+    place = np.clip(np.searchsorted(time, at - 1e-9 * dt), 1, len(time) - 1)
+    inside = (at >= time[0] - 1e-6 * dt) & (at <= time[-1] + 1e-6 * dt)
+    return inside & (time[place] - time[place - 1] <= _GAP * dt)
+
+
 def _track(r: Recording, b: int, at: np.ndarray, dt: float) -> tuple[np.ndarray, ...]:
     "Position, velocity, acceleration, how far that is off, and whether it is known, of one body at equal steps."
     seen = r.seen[:, b]
     time, x = r.time[seen], r.position[seen, b]
-    place = np.clip(np.searchsorted(time, at - 1e-9 * dt), 1, len(time) - 1)
-    inside = (at >= time[0] - 1e-6 * dt) & (at <= time[-1] + 1e-6 * dt) & (time[place] - time[place - 1] <= _GAP * dt)
-    given = lambda a: None if a is None else a[seen, b]
-    v, a = given(r.velocity), given(r.acceleration)
-    values, order = (x, 2) if v is None else (v, 1)
-    acceleration, off = spline_of(time, values, at, order) if a is None else (spline_of(time, a, at)[0], 0 * x[:1])
-    velocity = spline_of(time, x, at, 1)[0] if v is None else spline_of(time, v, at)[0]
-    off = np.linalg.norm(np.broadcast_to(off, acceleration.shape), axis=-1)
-    return spline_of(time, x, at)[0], velocity, acceleration, off, inside
+    v, a = (None if values is None else values[seen, b] for values in (r.velocity, r.acceleration))
+    same = len(time) == len(at) and np.array_equal(time, at)
+    read = lambda values: values if same else spline_of(time, values, at)[0]
+    velocity = spline_of(time, x, at, 1)[0] if v is None else read(v)
+    source, order = (x, 2) if v is None else (v, 1)
+    acceleration, off = spline_of(time, source, at, order) if a is None else (read(a), np.zeros((len(at), 1)))
+    return read(x), velocity, acceleration, np.linalg.norm(off, axis=-1), _known(time, at, dt)
 
 # %% ../../nbs/data/00b_recordings.ipynb #dcb0011
 def motion_of(
@@ -128,10 +137,14 @@ def motion_of(
     dt: float,  # of the steps that are made
 ) -> Motion:
     "A recording at equal steps; UserError where a body was hardly seen."
-    if len(few := np.flatnonzero(recording.seen.sum(0) < 6)):
-        raise UserError(f"{recording.name}: body {few[0] + 1} was seen in fewer than 6 frames; leave it out")
-    time = recording.time
-    at = time[0] + dt * np.arange(int(np.floor((time[-1] - time[0]) / dt + 1e-6)) + 1)
+    time, measured = recording.time, recording.velocity is not None and recording.acceleration is not None
+    at = time[0] + dt * np.arange(int(np.floor((time[-1] - time[0]) / dt + 1e-3)) + 1)
+    even = len(at) == len(time) and bool(np.abs(at - time).max() <= 1e-3 * dt)
+    at = time if even else at
+    least = 2 if measured and even and recording.seen.all() else 6
+    if len(few := np.flatnonzero(recording.seen.sum(0) < least)):
+        why = f"was seen in fewer than {least} frames; leave it out"
+        raise UserError(f"{recording.name}: body {few[0] + 1} {why}")
     tracks = [_track(recording, b, at, dt) for b in range(recording.position.shape[1])]
     x, v, a, off, inside = (np.stack(parts, 1) for parts in zip(*tracks))
     size = np.linalg.norm(a, axis=-1)
@@ -160,7 +173,7 @@ def parts_in_time(
 
 # %% ../../nbs/data/00b_recordings.ipynb #dcb0016
 def piece_length(frames: Sequence[int]) -> int:  # of stretches without a gap
-    "How long pieces are: about forty of them, and not longer than half the longest stretch."
+    "How long pieces are: about forty of them, and not longer than a third of the longest stretch."
     return int(max(6, min(sum(frames) // 40, 500, max(frames, default=0) // 3)))
 
 

@@ -296,8 +296,7 @@ def from_recordings(
     marks, errors = {n: arrays.pop(n) for n in ("part", "trusted") if n in arrays}, arrays.pop("errors")
     told = {n: a for n, a in dict(mass=mass, charge=charge).items() if a is not None}
     found = from_arrays(**{**arrays, **told}, system=system, units=units).data
-    dims = dict(part=("simulation",), trusted=("simulation", "time"))
-    found = found.assign({n: (dims[n], a) for n, a in marks.items()})
+    found = found.assign({n: (FULL[: a.ndim], a) for n, a in marks.items()})
     if errors.any():
         typical, worst = float(np.median(errors)), float(np.quantile(errors, 0.95))
         source = "positions" if recordings[0].velocity is None else "velocities"
@@ -320,11 +319,10 @@ def in_pieces(trajectories: Trajectories) -> Trajectories:
     if trajectories.simulations > 2:
         return trajectories
     data, given = trajectories.data, trajectories.data.attrs.get("acceleration_from", "")
-    moving = dict(velocity=given != "positions", acceleration=given == "")
+    moving = [n for n, known in dict(velocity=given != "positions", acceleration=given == "").items() if known]
     time, others = trajectories.dt * np.arange(trajectories.frames), [*trajectories.others, "mass", "charge"]
-    each = lambda k: cast(Any, {n: data[n].values[k] for n, known in moving.items() if known})
-    properties = lambda k: {n: data[n].values[k] for n in others}
-    one = lambda k: Recording(time, trajectories.position[k], **each(k), properties=properties(k))
+    pick = lambda names, k: cast(Any, {n: data[n].values[k] for n in names})
+    one = lambda k: Recording(time, trajectories.position[k], **pick(moving, k), properties=pick(others, k))
     recordings = [one(k) for k in range(trajectories.simulations)]
     pieces = from_recordings(recordings, system=trajectories.system, units=data.attrs.get("units", ""))
     pieces.data.attrs["topology"] = data.attrs["topology"]
@@ -355,7 +353,9 @@ def load_trajectories(
     asked = any(value is not None for value in (columns, dt, mass, charge))
     if path.suffix == ".nc" and not asked and "topology" in (data := read_dataset(path)).attrs:
         return _checked(data, path)
-    return from_recordings(read_recordings(path, columns, dt), **told)
+    found = from_recordings(read_recordings(path, columns, dt), **told)
+    found.data.encoding["source"] = str(path)
+    return found
 
 # %% ../../nbs/data/01_trajectories.ipynb #ffcd7f64
 def momentum(traj: Trajectories) -> Float[np.ndarray, "simulation time axis"]:

@@ -75,8 +75,9 @@ def law_in_units(
         if symbol(name) not in law.expr.free_symbols:
             continue
         moved = replace(law, constants={**law.constants, name: (value + error, error)})
-        known = error > 0 and (both := _numbers_in_units(moved, unit, scales))[0] == form
-        spread = {n: math.hypot(old, both[1][n] - values[n]) if known else math.nan for n, old in spread.items()}
+        other, there = _numbers_in_units(moved, unit, scales) if error > 0 else (None, {})
+        off = {n: there[n] - values[n] if other == form else math.nan for n in values}
+        spread = {n: math.hypot(old, off[n]) for n, old in spread.items()}
     constants = {n: (v, spread[n] or math.nan) for n, v in values.items()}
     if law.drag:
         value, error = law.constants["drag"]
