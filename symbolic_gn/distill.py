@@ -38,6 +38,7 @@ class Distillation:
     trimmed: dict  # share of edges left out, closest distance kept
     component_wise: bool  # True if each message component was searched on its own
     seconds: float
+    stable: tuple[int, int] | None = None  # the same form, in so many of so many halves of the data
 
     @property
     def from_messages(self) -> Law:
@@ -259,4 +260,5 @@ def distill(
             found[0] = (finer[0], finer[1], [*fronts, *finer[2]], apart) if finer else found[0]
     central_is_fine = objective is not None and _error(found[-1][0]) > 0.5 * _error(found[0][0])
     law, front, fronts, apart = found[0 if central_is_fine else -1]
-    return Distillation(law, front, fronts, alignment, trimmed, apart, time.monotonic() - started)
+    stable = None if objective is None or apart else objective.again(law, front)
+    return Distillation(law, front, fronts, alignment, trimmed, apart, time.monotonic() - started, stable)

@@ -11,7 +11,7 @@ __all__ = ['VIEWS', 'PAPER', 'ACTIVATIONS', 'SETTINGS', 'MESSAGE_FUNCTIONS', 'MO
 
 # %% ../nbs/01_models.ipynb #cfac9094
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -24,6 +24,7 @@ from torch_geometric.nn import MessagePassing
 
 from .core import contracts
 from .core.errors import UserError, choose
+from .core.fields import felt_together
 from .core.registry import Registry, load
 
 # %% ../nbs/01_models.ipynb #961f7a46
@@ -115,6 +116,7 @@ class Architecture:
     others: tuple[str, ...] = ()  # names of the bodies' further properties, before charge and mass
     bodies: int = 0  # how many different bodies the data number; 0: they are strangers
     hides: str = ""  # the property whose column holds the bodies' numbers
+    fields: Mapping[str, float] = dataclasses.field(default_factory=dict)  # what bodies feel alone, beside the messages
     hidden: int = 128  # width of every hidden layer
     layers: int = 3  # hidden layers of each network (the paper says two, its code has three)
     messages: int = 100  # components of a message
@@ -433,4 +435,5 @@ def accelerations(
         edges = batch_edges(pairs, bodies, len(x))
         with torch.no_grad():
             out.append(model(nodes(x, v, m, q, rest), edges).reshape(x.shape))
-    return torch.cat(out).numpy()
+    alone = felt_together(getattr(model, "arch", Architecture()).fields, position, velocity, mass, charge)
+    return torch.cat(out).numpy() + alone.astype(arrays[0].numpy().dtype)

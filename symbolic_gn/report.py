@@ -38,6 +38,9 @@ def _law_section(s: Mapping) -> list[str]:
     rows = [f"| {n} | {v:.6g} | {_shown(e, '.1g')} | {unit or ''} |" for n, (v, e, unit) in constants]
     trust = f"On unseen data {100 * v['unexplained']:.2g} % of the {v['of']} are left unexplained by the law"
     beside = f"{100 * v['neural']:.2g} % by the network (noise alone: {100 * v['floor']:.2g} %): **{v['grade']}**."
+    beside += f" The same form came back in {v['stable']}." if v.get("stable") else ""
+    missing = " and ".join(v.get("left_over") or [])
+    beside += f" What is left over depends on {missing}: something may be missing there." if missing else ""
     head = ["| constant | value | standard error | unit |\n|---|---|---|---|"]
     form = f"\nThe form is `{s['law']['form']}`.\n"
     return ["```\n" + headline(s) + "\n```\n", *head, *rows, form, f"{trust}, {beside}\n"]

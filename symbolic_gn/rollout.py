@@ -18,6 +18,7 @@ from jaxtyping import Bool, Float, Int, Num
 from .analyze import messages, r2, significant, spread_fraction
 from .core.errors import UserError
 from .core.figures import blank_figure
+from .data.recordings import belief
 from .data.trajectories import Trajectories, draw_snapshots
 from .fit.shooting import rk4
 from .simulate import energy
@@ -204,14 +205,15 @@ def mae(
     seed: int = 0,
     batch: int = 256,  # moments at a time
 ) -> float:  # units of acceleration
-    "Mean absolute error of the acceleration, per body and axis, over random moments."
+    "Mean absolute error of the acceleration, per body and axis, over random moments, each by its belief."
     sims, frames = draw_snapshots(trajectories, snapshots, seed)
     accelerate, wrong = accelerate_with(source, trajectories.edge_index), []
+    weight = belief(trajectories.doubt[sims, frames])
     for s, t in zip(*(np.array_split(part, -(-len(sims) // batch)) for part in (sims, frames))):
         state = trajectories.position[s, t], trajectories.velocity[s, t], trajectories.mass[s], trajectories.charge[s]
         others = {name: a[s] for name, a in trajectories.others.items()}
         wrong.append(np.abs(np.asarray(accelerate(*state, **others)) - trajectories.acceleration[s, t]))
-    return float(np.concatenate(wrong).mean())
+    return float((weight * np.concatenate(wrong).mean((1, 2))).mean())
 
 # %% ../nbs/03a_rollout.ipynb #5cf0b155
 def error_table(

@@ -67,7 +67,7 @@ class Snapshots:
     ):
         to = partial(shared_tensor, device=device)
         self.position, self.velocity, self.acceleration = map(
-            to, (trajectories.position, trajectories.velocity, trajectories.acceleration)
+            to, (trajectories.position, trajectories.velocity, trajectories.pair_acceleration())
         )
         self.trajectories, self.mass, self.charge = trajectories, to(trajectories.mass), to(trajectories.charge)
         self.others = [to(v) for v in trajectories.others.values()]
@@ -162,7 +162,8 @@ def describe(trajectories) -> dict:
     "What a run remembers of its data: enough to tell other data from it, and to build its model again."
     keys = ("system", "simulations", "frames", "bodies", "dim", "dt")
     told = {k: trajectories.data.attrs[k] for k in ("numbers", "hidden") if k in trajectories.data.attrs}
-    others = {"others": list(trajectories.others)} if trajectories.others else {}
+    others: dict = {"others": list(trajectories.others)} if trajectories.others else {}
+    others |= {"fields": dict(trajectories.fields)} if trajectories.fields else {}
     checksum = float(np.asarray(trajectories.acceleration[:8], np.float64).sum())
     return {**{k: getattr(trajectories, k) for k in keys}, **told, **others, "checksum": checksum}
 

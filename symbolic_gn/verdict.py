@@ -19,9 +19,11 @@ from .analyze import Messages, SpreadHistory, messages, save_figures
 from .core.contracts import Budget, DataKind
 from .core.errors import choose
 from .core.figures import save_figure
+from .data.recordings import belief
 from .data.scales import Scales, remembered_scales
 from .data.trajectories import Trajectories
 from .distill import Distillation, distill
+from .fit.left_over import left_over
 from .laws.equivalence import equivalent
 from .laws.formula import rounded
 from .laws.law import Law
@@ -33,9 +35,9 @@ from .training.config import LOSSES, Config, check_config, paper_config
 from .training.runs import Run
 
 # %% ../nbs/04a_verdict.ipynb #02ade93a
-def told(expr, drag: float = 0.0) -> str:
-    "A formula in four digits, and the drag if there is one."
-    return str(rounded(expr, 4)) + (f", drag {drag:.4g}" if drag else "")
+def told(law: Law) -> str:
+    "A formula in four digits, and what bodies feel alone."
+    return str(rounded(law.sympy, 4)) + "".join(f", {name} {value:.4g}" for name, value in law.fields.items())
 
 
 def judge(law: Law, truth: Law | None, data: Trajectories) -> dict:
@@ -43,10 +45,11 @@ def judge(law: Law, truth: Law | None, data: Trajectories) -> dict:
     if truth is None:
         return dict(true_law=None, true_target=None, recovered=None, recovered_by=None, freedom=None)
     answer = equivalent(law if law.mixing else law.force(), truth, data=data)
-    same_drag = abs(law.drag - truth.drag) <= 0.01 * truth.drag
-    recovered = bool(answer.recovered) and same_drag and not law.provenance.get("unfaithful")
+    alone = [(law.fields.get(n, 0.0), truth.fields.get(n, 0.0)) for n in {*law.fields, *truth.fields}]
+    same = all(abs(found - true) <= 0.01 * abs(true) for found, true in alone)
+    recovered = bool(answer.recovered) and same and not law.provenance.get("unfaithful")
     by = answer.by if recovered else None
-    true_law = told(truth.sympy, truth.drag)
+    true_law = told(truth)
     said = dict(true_law=true_law, true_target="force", recovered=recovered)
     return said | dict(recovered_by=by, freedom=answer.freedom)
 
@@ -62,25 +65,33 @@ def from_messages(found: Distillation, truth: Law | None, data: Trajectories) ->
 # %% ../nbs/04a_verdict.ipynb #3e58a399
 def unexplained(source, data: Trajectories) -> float:
     "Mean absolute error of accelerations on unseen data, in units of their mean size: 1 is as bad as no force at all."
-    return mae(source, data) / max(float(np.abs(data.acceleration[data.trusted]).mean()), 1e-300)
+    size = np.abs(data.acceleration).mean((2, 3))[data.trusted] * belief(data.doubt[data.trusted])
+    return mae(source, data) / max(float(size.mean()), 1e-300)
 
 
 def grade_of(
     share: float,  # of unseen data that the law leaves unexplained
     floor: float = 0.0,  # what noise and differentiation leave
+    stable: tuple[int, int] | None = None,  # the same form, in so many of so many halves of the data
 ) -> str:
     "How far a law can be trusted; one that leaves half of it unexplained is none, however rough the data."
     if not share < 0.5:
         return "not found"
-    return "found" if share <= max(0.01, 3 * floor) else "partly"
+    returns = stable is None or 2 * stable[0] >= stable[1]
+    return "found" if share <= max(0.01, 3 * floor) and returns else "partly"
 
 
-def grade(law: Law, neural, data: Trajectories, floor: float = 0.0, dressed: Trajectories | None = None) -> dict:
+def grade(
+    law: Law, neural, data: Trajectories, floor: float = 0.0, dressed: Trajectories | None = None,
+    stable: tuple[int, int] | None = None,
+) -> dict:
     "How far a law can be trusted on data that neither training nor fit has seen; `dressed` as the law sees them."
     share = unexplained(law, dressed or data)
     floor = max(floor, float(data.data.attrs.get("acceleration_error", 0.0)))
     numbers = dict(unexplained=share, floor=floor, baseline=1.0, neural=unexplained(neural, data))
-    return dict(grade=grade_of(share, floor), of="accelerations", **numbers)
+    words = dict(stable=stable and f"{stable[0]} of {stable[1]} resamplings")
+    words |= dict(left_over=left_over(law, dressed or data) if law.mixing is None and share > 3 * floor else [])
+    return dict(grade=grade_of(share, floor, stable), of="accelerations", **numbers, **words)
 
 # %% ../nbs/04a_verdict.ipynb #4267caed
 def errors(
@@ -112,7 +123,7 @@ def law_summary(law: Law) -> dict:
     "A law as plain JSON values; constants as value, standard error, unit."
     plain = lambda e: None if np.isnan(e) else float(e)
     constants = {name: [float(v), plain(e), law.units.get(name)] for name, (v, e) in law.constants.items()}
-    text, form = told(law.sympy, law.drag), str(law.expr)
+    text, form = told(law), str(law.expr)
     words = dict(sympy=str(law.sympy), latex=law.latex(), text=text, target=law.target, form=form)
     return words | dict(constants=constants, drag=law.drag)
 
@@ -130,7 +141,7 @@ def check(
     scales = remembered_scales(test)
     return dict(
         law=law_summary(law_in_units(law, scales)), **judge(law, truth, seen),
-        verdict=grade(law, neural, test, floor, seen), from_messages=from_messages(found, truth, seen),
+        verdict=grade(law, neural, test, floor, seen, found.stable), from_messages=from_messages(found, truth, seen),
         component_wise=found.component_wise, faithfulness=law.provenance.get("faithfulness"),
         alignment=dict(confidence=confidence), error=errors(neural, law, sets, dressed, scales.acceleration),
         energy_drift=drifts(rollouts), scales=None if scales == Scales() else dataclasses.asdict(scales))
@@ -151,6 +162,8 @@ def training_config(
         choose("setting", key, known)
     steps = dict(steps=round(budget.steps * bias.effort))
     usual = {**steps, **budget.training, **bias.settings}
+    crowd = 56 / (bodies * (bodies - 1))  # a batch holds as many edges as with eight bodies, at most
+    usual |= {"batch": max(16, round(crowd * usual["batch"]))} if crowd < 1 and "batch" in usual else {}
     base = paper_config(model, bodies) if budget.paper else Config(model, **usual)
     loss = base.loss if loss is None else choose("loss", loss, {name: name for name in LOSSES})
     return check_config(dataclasses.replace(base, loss=loss, seed=seed, **settings))

@@ -11,19 +11,15 @@ from hypothesis import strategies as st
 from symbolic_gn.core.errors import UserError
 from symbolic_gn.core.graph import edge_inputs
 from symbolic_gn.data.files import read_dataset, replaced, write_dataset
+from symbolic_gn.data.orbits import angular_momentum, animate, drift, momentum, plot
 from symbolic_gn.data.properties import PROPERTIES, balance, numbers, with_property
 from symbolic_gn.data.trajectories import (
     TAKEN,
     Trajectories,
-    angular_momentum,
-    animate,
     check_positive,
     draw_snapshots,
-    drift,
     from_arrays,
-    momentum,
     node_features,
-    plot,
     split_simulations,
 )
 from symbolic_gn.simulate import energy, simulate

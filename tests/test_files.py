@@ -227,7 +227,7 @@ def test_velocities_that_are_given_are_used():
     arrays = equal_steps(rows)
     np.testing.assert_allclose(arrays["velocity"], [r.velocity for r in rows], atol=1e-9)
     given = equal_steps([replace(r, acceleration=-r.position) for r in rows])
-    assert not given["errors"].any() and np.allclose(given["acceleration"], -x[:3])
+    assert not given["doubt"].any() and np.allclose(given["acceleration"], -x[:3])
 
 
 # scales

@@ -180,7 +180,7 @@ def test_refit_finds_the_constants_and_the_target(name, start):
     st.integers(0, 99),
 )
 def test_slopes_of_the_residual_are_its_derivatives(text, target, drag, seed):
-    data = replace(evidence(toy("r1", simulations=4, frames=4, seed=seed)), drag=drag)
+    data = replace(evidence(toy("r1", simulations=4, frames=4, seed=seed)), fields=("drag",) * drag)
     template, values = parametrise(parse(text))
     problem, theta = Residual(template, len(values), data, target), np.array([*values.values(), *[0.5] * drag])
     steps = 1e-6 * np.eye(len(theta))

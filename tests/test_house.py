@@ -26,7 +26,7 @@ checkout = pytest.mark.skipif(INSTALLED, reason="the package is installed withou
 ROOMS = [  # from the ground up; within a room the numbers of the notebooks say the order
     "core", "data", "laws", "search", "fit", "worlds", "simulate", "models", "training", "train", "analyze", "rollout",
     "align", "distill", "verdict", "discover", "eql", "nesymres", "studies", "planets",
-    "dark_matter", "report", "tables", "sweep", "cli",
+    "dark_matter", "report", "tables", "sweep", "rooms", "cli",
 ]
 HEAVY = {"torch", "torch_geometric", "lightning_fabric", "jax", "diffrax"}
 LIGHT_ROOMS = {"core", "data", "laws", "search"}

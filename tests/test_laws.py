@@ -390,7 +390,7 @@ def test_evidence_refuses_what_cannot_be_explained():
     with pytest.raises(UserError, match="no snapshot"):
         evidence(t)
     data = evidence(toy("r1"), snapshots=40)
-    assert evidence(data) is data and len(data.first(10).mass) == 10 and len(data.first(10).slowing) == 10
+    assert evidence(data) is data and len(data.first(10).mass) == 10 and len(data.first(10).alone["drag"]) == 10
 
 
 def test_evidence_leaves_out_what_is_not_finite():
@@ -404,12 +404,13 @@ def test_evidence_depends_on_its_seed_alone():
     t = toy("r2", moving=False)
     same, other = (evidence(t, 30, seed=s).weighted for s in (0, 1))
     assert np.array_equal(same, evidence(t, 30).weighted) and not np.array_equal(same, other)
-    assert evidence(t, 30).slowing is None and "vx_i" not in evidence(t, 30).inputs
+    assert not evidence(t, 30).alone and "vx_i" not in evidence(t, 30).inputs
 
 
 def test_what_a_drag_explains_is_taken_away():
     data = evidence(Toy(Law.of("2*r - 1.98", drag=0.3)))
-    assert misfit(Law.of("2*r - 1.98"), data.without(0.3)) < 1e-12 < 1e-3 < misfit(Law.of("2*r - 1.98"), data)
+    spring = Law.of("2*r - 1.98")
+    assert misfit(spring, data.without(dict(drag=0.3))) < 1e-12 < 1e-3 < misfit(spring, data)
 
 
 def test_evidence_of_further_properties():

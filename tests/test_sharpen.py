@@ -35,7 +35,8 @@ def test_splines_are_shares_of_one_and_end_with_the_data():
 def test_factors_are_made_of_whatever_bodies_have():
     assert factors(["r"]) == [1] and factors(["r", "spin_i"]) == [1]
     spin = [symbol("spin_i"), symbol("spin_j")]
-    assert factors(["spin_i", "spin_j"]) == [1, spin[0] * spin[1], *spin, spin[0] + spin[1]]
+    both = spin[0] + spin[1]
+    assert factors(["spin_i", "spin_j"]) == [1, spin[0] * spin[1], *spin, both, both**2]
 
 
 @pytest.mark.parametrize("system, factor", [("spring", 1), ("r2", m_i * m_j), ("charge", q_i * q_j)])

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from symbolic_gn.core.contracts import BUDGETS
 from symbolic_gn.core.errors import UserError
-from symbolic_gn.data.trajectories import angular_momentum, drift, from_arrays, momentum
+from symbolic_gn.data.orbits import angular_momentum, drift, momentum
+from symbolic_gn.data.trajectories import from_arrays
 from symbolic_gn.simulate import Given, Simulated, energy, kepler, simulate, starts
 from symbolic_gn.worlds import systems
 from symbolic_gn.worlds.systems import SYSTEMS, m_i, m_j, r, register

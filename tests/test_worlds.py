@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from symbolic_gn.core.errors import UserError
 from symbolic_gn.core.graph import edges
-from symbolic_gn.data.trajectories import drift
+from symbolic_gn.data.orbits import drift
 from symbolic_gn.simulate import energy, simulate
 from symbolic_gn.worlds import integrate, systems
 from symbolic_gn.worlds.integrate import compiled, mechanics, of_snapshots

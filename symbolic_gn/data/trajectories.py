@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['FULL', 'BODY', 'TAKEN', 'Trajectories', 'assemble', 'split_simulations', 'differentiate', 'check_positive',
-           'check_array', 'from_arrays', 'from_recordings', 'from_table', 'in_pieces', 'load_trajectories', 'momentum',
-           'angular_momentum', 'drift', 'plot', 'animate', 'draw_snapshots', 'node_features']
+           'check_array', 'from_arrays', 'from_recordings', 'from_table', 'in_pieces', 'load_trajectories',
+           'draw_snapshots', 'node_features']
 
 # %% ../../nbs/data/01_trajectories.ipynb #dce61252
 import json
@@ -22,10 +22,11 @@ from jaxtyping import Float, Int
 from numpy.typing import ArrayLike
 
 from ..core.errors import UserError
+from ..core.fields import felt_together
 from ..core.graph import edges
 from .files import read_dataset, write_dataset
 from .formats import read_recordings, recordings_of_table
-from .recordings import Recording, equal_steps, spline_of
+from .recordings import Recording, doubt_of, equal_steps, spline_of, trusted_at
 
 # %% ../../nbs/data/01_trajectories.ipynb #ab464904
 class Trajectories:
@@ -40,7 +41,9 @@ class Trajectories:
     mass = property(lambda self: self.data["mass"].values, doc="(simulation, body)")
     charge = property(lambda self: self.data["charge"].values, doc="(simulation, body)")
     others = property(lambda self: _others(self.data), doc="further properties by name, each (simulation, body)")
-    trusted = property(lambda self: _trusted(self.data), doc="moments whose acceleration counts, (simulation, time)")
+    doubt = property(lambda self: _marked(self.data, "doubt", 0.0), doc="error of accelerations, (simulation, time)")
+    trusted = property(lambda self: _marked(self.data, "trusted", True), doc="moments that count, (simulation, time)")
+    fields = property(lambda self: json.loads(self.data.attrs.get("fields", "{}")), doc="of FIELDS, by name")
     dt = property(lambda self: float(self.data.attrs["dt"]), doc="time between frames")
     system = property(lambda self: str(self.data.attrs["system"]), doc="name of the system")
     simulations = property(lambda self: self.data.sizes["simulation"])
@@ -71,6 +74,13 @@ class Trajectories:
         "The trajectories for training, validation and test; see `parts`."
         return tuple(self.select(k) for k in self.parts(seed, fractions))
 
+    def pair_acceleration(self) -> Float[np.ndarray, "simulation time body axis"]:
+        "Accelerations without what bodies feel alone, where that is known."
+        if not self.fields:
+            return self.acceleration
+        bodies = self.mass[:, None], self.charge[:, None]
+        return (self.acceleration - felt_together(self.fields, self.position, self.velocity, *bodies)).astype("float32")
+
     def save(self, path: str | Path) -> None: write_dataset(self.data, path)
     @staticmethod
     def load(path: str | Path, **told) -> "Trajectories": return load_trajectories(path, **told)
@@ -97,9 +107,19 @@ def assemble(
     versions = json.dumps({name: version(name) for name in ("jax", "numpy", "xarray")})
     return Trajectories(xr.Dataset(data, coords, attrs | dict(dt=float(dt), versions=versions)))
 
-def _trusted(data: xr.Dataset) -> np.ndarray:
-    "The moments that the data do not doubt; all of them where they say nothing."
-    return data["trusted"].values if "trusted" in data else np.ones([data.sizes[n] for n in FULL[:2]], bool)
+def _marked(data: xr.Dataset, name: str, otherwise: bool | float) -> np.ndarray:
+    "What the data say of each moment, (simulation, time); the same for all where they say nothing."
+    return data[name].values if name in data else np.full([data.sizes[n] for n in FULL[:2]], otherwise)
+
+
+def _doubted(data: xr.Dataset, doubt: Float[np.ndarray, "simulation time"], source: str) -> xr.Dataset:
+    "The same data with the error of what was differentiated."
+    if not doubt.any():
+        return data
+    good = trusted_at(doubt)
+    typical, worst = float(np.median(doubt[good])), float(np.quantile(doubt[good], 0.95))
+    notes = dict(acceleration_from=source, acceleration_error=typical, acceleration_error_95=worst)
+    return data.assign(doubt=(FULL[:2], doubt), trusted=(FULL[:2], good)).assign_attrs(notes)
 
 
 def _others(data: xr.Dataset) -> dict[str, np.ndarray]:
@@ -162,12 +182,11 @@ def differentiate(
     values: Float[np.ndarray, "simulation time body axis"],
     dt: float,  # time between frames
     order: int = 1,  # which derivative
-) -> tuple[np.ndarray, float, float]:  # derivative, its typical relative error, the error that one in twenty exceeds
+) -> tuple[np.ndarray, Float[np.ndarray, "simulation time"]]:  # derivative, its relative error at each moment
     "Derivative in time by a quintic spline, with an estimate of its error."
     time = dt * np.arange(values.shape[1])
     fine, off = (np.moveaxis(a, 0, 1) for a in spline_of(time, np.moveaxis(values, 1, 0), time, order))
-    error = np.linalg.norm(off[:, ::2], axis=-1) / (np.linalg.norm(fine[:, ::2], axis=-1) + 1e-300)
-    return fine.astype(values.dtype), float(np.median(error)), float(np.quantile(error, 0.95))
+    return fine.astype(values.dtype), doubt_of(fine, np.linalg.norm(off, axis=-1))
 
 # %% ../../nbs/data/01_trajectories.ipynb #6ed43a84
 def check_positive(
@@ -269,17 +288,16 @@ def from_arrays(
         _check_name(name)
     known = dict(mass=1.0 if mass is None else mass, charge=0.0 if charge is None else charge)
     bodies = _per_body(position, known | others)
-    attrs = dict(system=system, topology=topology, units=units)
+    attrs, doubt = dict(system=system, topology=topology, units=units), np.zeros(position.shape[:2])
+    source, order = ("positions", 2) if velocity is None else ("velocities", 1)
     if acceleration is None:
-        source, order = ("positions", 2) if velocity is None else ("velocities", 1)
-        values = position if velocity is None else given["velocity"]
-        given["acceleration"], typical, worst = differentiate(values, dt, order)
-        attrs |= dict(acceleration_from=source, acceleration_error=typical, acceleration_error_95=worst)
+        given["acceleration"], doubt = differentiate(position if velocity is None else given["velocity"], dt, order)
     if velocity is None:
         given["velocity"] = differentiate(position, dt)[0]
     rest = {name: (BODY, bodies[name]) for name in others}
     moving = given["velocity"], given["acceleration"]
-    return assemble(position, *moving, bodies["mass"], bodies["charge"], dt, attrs, **rest)
+    found = assemble(position, *moving, bodies["mass"], bodies["charge"], dt, attrs, **rest)
+    return Trajectories(_doubted(found.data, doubt, source))
 
 # %% ../../nbs/data/01_trajectories.ipynb #7ecd0002
 def from_recordings(
@@ -293,15 +311,11 @@ def from_recordings(
 ) -> Trajectories:
     "Recordings of any length and clock as trajectories at equal steps, in pieces if need be."
     arrays = equal_steps(recordings, seed)
-    marks, errors = {n: arrays.pop(n) for n in ("part", "trusted") if n in arrays}, arrays.pop("errors")
+    part, doubt = arrays.pop("part", None), arrays.pop("doubt")
     told = {n: a for n, a in dict(mass=mass, charge=charge).items() if a is not None}
     found = from_arrays(**{**arrays, **told}, system=system, units=units).data
-    found = found.assign({n: (FULL[: a.ndim], a) for n, a in marks.items()})
-    if errors.any():
-        typical, worst = float(np.median(errors)), float(np.quantile(errors, 0.95))
-        source = "positions" if recordings[0].velocity is None else "velocities"
-        found.attrs |= dict(acceleration_from=source, acceleration_error=typical, acceleration_error_95=worst)
-    return Trajectories(found)
+    found = found if part is None else found.assign(part=(FULL[:1], part))
+    return Trajectories(_doubted(found, doubt, "positions" if recordings[0].velocity is None else "velocities"))
 
 
 def from_table(
@@ -356,74 +370,6 @@ def load_trajectories(
     found = from_recordings(read_recordings(path, columns, dt), **told)
     found.data.encoding["source"] = str(path)
     return found
-
-# %% ../../nbs/data/01_trajectories.ipynb #ffcd7f64
-def momentum(traj: Trajectories) -> Float[np.ndarray, "simulation time axis"]:
-    "Sum of mass times velocity."
-    return np.einsum("sb,stba->sta", traj.mass, traj.velocity, dtype="float64")
-
-def angular_momentum(traj: Trajectories) -> np.ndarray:  # (simulation, time), in 3-D (simulation, time, 3)
-    "Sum of mass times position x velocity, about the origin."
-    x, v = (np.moveaxis(a.astype("float64"), -1, 0) for a in (traj.position, traj.velocity))
-    turn = lambda a, b: np.einsum("sb,stb->st", traj.mass, x[a] * v[b] - x[b] * v[a])
-    return turn(0, 1) if traj.dim == 2 else np.stack([turn(1, 2), turn(2, 0), turn(0, 1)], -1)
-
-def drift(
-    quantity: Float[np.ndarray, "simulation time *axis"],  # (simulation, time) or (simulation, time, axis)
-) -> Float[np.ndarray, " simulation"]:
-    "Largest change over time, relative to the value at the start."
-    q = quantity if quantity.ndim == 3 else quantity[..., None]
-    return np.linalg.norm(q - q[:, :1], axis=-1).max(1) / np.linalg.norm(q[:, 0], axis=-1)
-
-# %% ../../nbs/data/01_trajectories.ipynb #67b26aad
-def plot(
-    traj: Trajectories,
-    simulation: int = 0,
-    ax=None,  # matplotlib axes, 3-D ones for three dimensions; made if missing
-):
-    "The paths of one simulation; a dot at the end, larger for heavier bodies."
-    import matplotlib.pyplot as plt
-
-    if ax is None:
-        ax = plt.figure(figsize=(3.5, 3.5)).add_subplot(projection="3d" if traj.dim == 3 else None)
-    for path, mass in zip(np.moveaxis(traj.position[simulation], 1, 0), traj.mass[simulation]):
-        (line,) = ax.plot(*path.T, lw=1)
-        ax.scatter(*path[-1], s=40 * mass ** (2 / 3), color=line.get_color())
-    ax.set(xlabel="x", ylabel="y", title=traj.system)
-    if traj.dim == 2:
-        ax.set_aspect("equal", "datalim")
-    return ax
-
-# %% ../../nbs/data/01_trajectories.ipynb #bcf16b19
-def animate(
-    traj: Trajectories,
-    simulation: int = 0,
-    frames: int = 50,  # pictures
-    trail: int = 30,  # frames of the path that stay visible
-    ax=None,  # matplotlib axes; made if missing
-):  # matplotlib's FuncAnimation: `.to_jshtml()` shows it, `.save("x.gif", "pillow")` keeps it
-    "One simulation as a film (its first two axes)."
-    import matplotlib.pyplot as plt
-    from matplotlib.animation import FuncAnimation
-
-    path, size = traj.position[simulation, :, :, :2], 40 * traj.mass[simulation] ** (2 / 3)
-    if ax is None:
-        ax = plt.figure(figsize=(3, 3)).add_subplot()
-    (left, low), (right, high) = path.min((0, 1)) - 0.5, path.max((0, 1)) + 0.5
-    ax.set(xlim=(left, right), ylim=(low, high), aspect="equal", title=traj.system)
-    lines = [ax.plot([], [], lw=1, color=f"C{b}")[0] for b in range(traj.bodies)]
-    dots = ax.scatter(*path[0].T, s=size, c=[f"C{b % 10}" for b in range(traj.bodies)])
-
-    def draw(t):
-        for b, line in enumerate(lines):
-            line.set_data(*path[max(0, t - trail) : t + 1, b].T)
-        dots.set_offsets(path[t])
-        return [*lines, dots]
-
-    figure = cast(Any, ax.figure)  # no SubFigure
-    film = FuncAnimation(figure, draw, np.linspace(0, traj.frames - 1, frames).astype(int), interval=60)
-    plt.close(figure)
-    return film
 
 # %% ../../nbs/data/01_trajectories.ipynb #39be9e05
 def draw_snapshots(

@@ -44,9 +44,10 @@ class Residual:
         c = [symbol(f"c{k}") for k in range(count)]
         names = sorted({s.name for s in expr.free_symbols} - {s.name for s in c})
         first = [sp.diff(expr, k) for k in c]
-        self.linear = np.append(_jointly_linear(c, first), np.ones(int(data.drag), bool))
+        self.linear = np.append(_jointly_linear(c, first), np.ones(len(data.fields), bool))
         self.f = sp.lambdify([symbol(n) for n in names] + c, [expr, *first], modules="numpy", cse=True)
         self.data, self.target, self.arrays, self.last = data, target, [data.inputs[n] for n in names], None
+        self.alone = [data.alone[n].ravel() for n in data.fields]
 
     def both(self, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         "Prediction (point,) and Jacobian (point, constant); the last answer is remembered."
@@ -55,16 +56,16 @@ class Residual:
         return self.last[1]
 
     def _computed(self, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        "Prediction and Jacobian; a drag, if there is one, is the last constant."
+        "Prediction and Jacobian; the constants of fields come last."
         columns = [self.column(s) for s in self.strengths(theta)]
-        if self.data.drag:
-            columns = [columns[0] + theta[-1] * self.data.slowing.ravel(), *columns[1:], self.data.slowing.ravel()]
+        for strength, each in zip(theta[len(theta) - len(self.alone) :], self.alone):
+            columns = [columns[0] + strength * each, *columns[1:], each]
         return columns[0], np.stack(columns[1:], axis=1) if len(columns) > 1 else np.zeros((len(columns[0]), 0))
 
     def strengths(self, theta: np.ndarray) -> list[np.ndarray]:
         "On each edge the value of the formula, and its derivative by each of its constants."
         with np.errstate(all="ignore"):
-            out = self.f(*self.arrays, *theta[: len(theta) - self.data.drag])
+            out = self.f(*self.arrays, *theta[: len(theta) - len(self.alone)])
         real = lambda s: np.where(np.imag(s) == 0, np.real(s), np.nan) if np.iscomplexobj(s) else s
         value, *slopes = [np.broadcast_to(real(s), self.data.inputs["r"].shape) for s in out]
         flat = np.isfinite(value)  # where a value has no slope, as 0**p has none in p, nothing changes
@@ -145,7 +146,7 @@ class Fitted:
     "A formula with constants as the trajectories want them."
 
     expr: sp.Basic  # with c0, c1, ...
-    values: Float[np.ndarray, " constant"]  # if a drag was fitted, it is the last
+    values: Float[np.ndarray, " constant"]  # those of fields come last
     errors: Float[np.ndarray, " constant"]  # standard errors
     target: str  # "force" or "acceleration"
     loss: float  # mean relative error of the accelerations
@@ -164,7 +165,8 @@ def fit_constants(
 ) -> Fitted:
     "Fit the constants of a formula to accelerations, with standard errors from the Jacobian."
     template, values = parametrise(expr)
-    problem, theta = Residual(template, len(values), data, target), np.array([*values.values(), *[0.0] * data.drag])
+    problem = Residual(template, len(values), data, target)
+    theta = np.array([*values.values(), *[0.0] * len(data.fields)])
     best = theta = _start(problem, theta)
     if not len(theta):
         return Fitted(template, theta, theta, target, problem.error(theta))
@@ -197,7 +199,7 @@ def fitted_law(
     fitted_as = f.target
     if f.target == "acceleration":
         f = fit_constants(tidy(f.sympy * symbol("m_i")), data, "force")
-    names = [f"c{k}" for k in range(len(f.values) - data.drag)] + ["drag"] * data.drag
+    names = [*(f"c{k}" for k in range(len(f.values) - len(data.fields))), *data.fields]
     constants = {n: (float(v), float(e)) for n, v, e in zip(names, f.values, f.errors)}
     notes = dict(provenance) | {"relative_error": f.loss, "fitted_as": fitted_as}
     return Law(f.expr, constants, "force", None, units or {}, notes)
@@ -268,7 +270,7 @@ def refit(
     "Fit the constants of a law end to end to the accelerations of trajectories."
     if law.mixing is not None:
         return _refit_mixing(law, evidence(trajectories, snapshots, seed))
-    data = replace(evidence(trajectories, snapshots, seed), drag="drag" in law.constants)
+    data = replace(evidence(trajectories, snapshots, seed, [*law.fields]), fields=tuple(law.fields))
     f = fit_target(law.sympy, data, ("force", "acceleration") if law.target == "force" else ("acceleration", "force"))
     return fitted_law(f, data, law.provenance, law.units)
 
@@ -277,12 +279,11 @@ Law.refit = refit
 
 # %% ../../nbs/fit/01_accelerations.ipynb #ccc4e3ed
 def acceleration_error(
-    law: Law,  # a force or an acceleration, central or mixed, with or without a drag
+    law: Law,  # a force or an acceleration, central or mixed, with or without fields
     data: Evidence,
 ) -> float:
     "Mean relative error of the accelerations that a law gives, as `refit` measures it."
     total = data.incidence @ pair_force(law, data.inputs, data.direction)
     predicted = total * (data.weight / data.mass[..., None] if law.target == "force" else data.weight)
-    if law.drag:
-        predicted = predicted + law.drag * data.slowing
+    predicted = predicted + data.beside(law.fields)
     return mean_error(np.nan_to_num(predicted, nan=1e3, posinf=1e3, neginf=-1e3) - data.weighted, data)

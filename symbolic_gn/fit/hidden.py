@@ -78,7 +78,7 @@ def sample_by_body(
     joined = lambda name: np.concatenate([getattr(p, name) for p in parts])[mixed]
     inputs = {n: np.concatenate([p.inputs[n] for p in parts])[mixed] for n in parts[0].inputs}
     rows = {name: joined(name) for name in ("direction", "mass", "weighted", "weight")}
-    whole = dataclasses.replace(parts[0], inputs=inputs, slowing=None, **rows)
+    whole = dataclasses.replace(parts[0], inputs=inputs, alone={}, fields=(), **rows)
     who, (j, i) = who[source[mixed]], data.edge_index
     group = source[mixed] if len(parts) >= 8 else np.arange(len(mixed))
     return Sample(hidden, whole, who, (who[:, i], who[:, j]), group)

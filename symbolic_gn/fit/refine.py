@@ -39,10 +39,10 @@ def repairs(
 def _masked(problem: Residual, start: np.ndarray, strengths: list[np.ndarray], mask: np.ndarray) -> tuple:
     "Relative error when only some edges count, with the linear constants at their best, and the constants."
     data, wanted = problem.data, problem.data.weighted.ravel()
-    columns = [problem.column(mask * s) for s in strengths[1:]] + ([data.slowing.ravel()] if data.drag else [])
+    columns = [problem.column(mask * s) for s in strengths[1:]] + problem.alone
     free = np.flatnonzero(problem.linear)
     A = np.stack([columns[k] for k in free], axis=1) if len(free) else np.zeros((len(wanted), 0))
-    pair = len(free) - data.drag
+    pair = len(free) - len(problem.alone)
     rest = problem.column(mask * strengths[0]) - A[:, :pair] @ start[free[:pair]]
     solved = np.linalg.lstsq(A, wanted - rest, rcond=1e-10)[0]
     theta = start.copy()
@@ -61,7 +61,7 @@ def _threshold(
     "The best place to switch a formula: error, distance, and the formula with its constants there."
     template, values = parametrise(expr)
     problem, r = Residual(template, len(values), data, target), data.inputs["r"]
-    start = np.array([*values.values(), *[0.0] * data.drag])
+    start = np.array([*values.values(), *[0.0] * len(data.fields)])
     strengths, best = problem.strengths(start), (math.inf, 0.0)
     at = lambda c: _masked(problem, start, strengths, r >= c if beyond else r < c)
     for _ in range(rounds):
@@ -240,10 +240,11 @@ def refine(
 ) -> tuple[Law, Front]:  # the law, and the front as the trajectories see it
     "Fit every proposal to the trajectories, repair the best, and select the law."
     data = evidence(trajectories, snapshots, seed)
+    floor = max(floor, data.floor)
     forms = sorted(_worth_a_fit(front) if isinstance(front, Front) else front, key=complexity)
     best, judged = _refined(forms, data, rule, polish, floor)
-    if best.loss > 1e-3 and data.slowing is not None and polish:  # something is missing: do bodies feel a drag?
-        slowed = replace(data, drag=True)
+    if best.loss > 1e-3 and "drag" in {*data.alone} - {*data.fields} and polish:  # do bodies feel a drag?
+        slowed = replace(data, fields=(*data.fields, "drag"))
         other, other_front = _refined(forms, slowed, rule, polish, floor)
         if other.loss < 0.9 * best.loss:
             best, judged, data = other, other_front, slowed

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import sympy as sp
 
+from ..core.fields import FIELDS
 from .accelerations import Residual, robust_fit, standard_errors
 from ..laws.constants import round_constants
 from ..laws.evidence import Evidence, evidence
@@ -23,13 +24,13 @@ from ..laws.law import Law
 # %% ../../nbs/fit/03_snap.ipynb #dcc23456
 def _hold(expr: sp.Basic, held: Mapping, data: Evidence, start: Mapping[str, float]) -> tuple[dict, dict, float]:
     "Fit the constants that are not held: all values, standard errors of the free ones, error."
-    free = sorted((n for n in start if n not in held), key=lambda n: n == "drag")
-    if "drag" in held:
-        data = data.without(held["drag"])
+    fields = tuple(n for n in start if n in FIELDS and n not in held)
+    free = [*(n for n in start if n not in (*held, *fields)), *fields]
+    data = data.without({n: v for n, v in held.items() if n in FIELDS})
     swap = {symbol(n): symbol(f"c{k}") for k, n in enumerate(free)}
     fixed = expr.xreplace({symbol(n): as_number(v) for n, v in held.items()}).xreplace(swap)
-    data = replace(data, drag="drag" in free)
-    problem, theta = Residual(fixed, len(free) - data.drag, data, "force"), np.array([start[n] for n in free])
+    data = replace(data, fields=fields)
+    problem, theta = Residual(fixed, len(free) - len(fields), data, "force"), np.array([start[n] for n in free])
     if not free:
         return dict(start), {}, problem.error(theta)
     theta = robust_fit(problem, theta)
@@ -60,7 +61,7 @@ def snap(
         return law
     if trajectories is None:
         return _snap_by_errors(law, within)
-    data, law = evidence(trajectories, snapshots, seed), law.force()
+    data, law = evidence(trajectories, snapshots, seed, [*law.fields]), law.force()
     values, errors = ({n: pair[k] for n, pair in law.constants.items()} for k in (0, 1))
     unsure = {n: abs(errors[n] / (values[n] or 1)) if math.isfinite(errors[n]) else math.inf for n in values}
     growth, held = 4 / data.mass.size if cost is None else cost, {}

@@ -6,15 +6,16 @@
 __all__ = ['Evidence', 'evidence', 'unit_inputs']
 
 # %% ../../nbs/laws/02_evidence.ipynb #78a1d82e
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from jaxtyping import Float, Num
 
 from ..core.errors import UserError
+from ..core.fields import felt
 from ..core.graph import edge_inputs, incidence
+from ..data.recordings import belief
 
 # %% ../../nbs/laws/02_evidence.ipynb #397b78c0
 @dataclass(frozen=True)
@@ -27,8 +28,9 @@ class Evidence:
     mass: Float[np.ndarray, "snapshot body"]
     weighted: Float[np.ndarray, "snapshot body dim"]  # accelerations times weight
     weight: Float[np.ndarray, "snapshot body 1"]  # 1 / (size + typical size)
-    slowing: Any = None  # (snapshot, body, dim), weighted, of a drag of 1; None without velocities
-    drag: bool = False  # fit a drag beside the constants of the pair force
+    alone: Mapping[str, np.ndarray] = field(default_factory=dict)  # what each of FIELDS gives for 1, weighted
+    fields: tuple[str, ...] = ()  # those that are fitted beside the constants of the pair force
+    floor: float = 0.0  # relative error that differentiation alone leaves
 
     def predict(self, strength: Num[np.ndarray, "snapshot edge"], target: str) -> np.ndarray:
         "Weighted accelerations (snapshot, body, dim) from a strength on each edge."
@@ -38,18 +40,27 @@ class Evidence:
     def first(self, n: int) -> "Evidence":
         "The first n snapshots."
         cut = {f: getattr(self, f)[:n] for f in ("direction", "mass", "weighted", "weight")}
-        slowing = None if self.slowing is None else self.slowing[:n]
-        return replace(self, inputs={k: v[:n] for k, v in self.inputs.items()}, slowing=slowing, **cut)
+        some = lambda arrays: {k: v[:n] for k, v in arrays.items()}
+        return replace(self, inputs=some(self.inputs), alone=some(self.alone), **cut)
 
-    def without(self, drag: float) -> "Evidence":
-        "What is left to explain when the drag is known."
-        return replace(self, weighted=self.weighted - drag * self.slowing, drag=False)
+    def beside(self, strengths: Mapping[str, float]) -> np.ndarray:
+        "Weighted accelerations (snapshot, body, dim) that fields of these strengths give."
+        return sum((c * self.alone[name] for name, c in strengths.items()), np.zeros_like(self.weighted))
+
+    def without(self, strengths: Mapping[str, float]) -> "Evidence":
+        "What is left to explain when some of the fields are known."
+        left = tuple(name for name in self.fields if name not in strengths)
+        return replace(self, weighted=self.weighted - self.beside(strengths), fields=left)
 
 # %% ../../nbs/laws/02_evidence.ipynb #33d28853
+_FINER = 1 / 16  # error of a spline of fifth order through all points, in units of its difference to one through half
+
+
 def evidence(
     trajectories,  # has position, velocity, acceleration, mass, charge, edge_index, and perhaps others: by name
     snapshots: int = 2000,  # how many are drawn
     seed: int = 0,  # which
+    fields: Sequence[str] = (),  # that may be felt, beside a drag and those that the trajectories know of
 ) -> Evidence:  # given Evidence, the same
     "Draw snapshots of trajectories at random."
     if isinstance(trajectories, Evidence):
@@ -68,11 +79,17 @@ def evidence(
     if not good.any():
         raise UserError("trajectories: no snapshot has finite accelerations and separate bodies")
     size = np.linalg.norm(a, axis=-1, keepdims=True)[good]
-    weight = 1 / (size + np.median(size) + 1e-300)
+    doubt = np.asarray(getattr(trajectories, "doubt", np.zeros((sims, frames))))[s, t][good]
+    believed = belief(doubt)
+    weight = believed[:, None, None] / (size + np.median(size) + 1e-300)
     inputs = {k: v[good] for k, v in inputs.items()}
     arriving = incidence(trajectories.edge_index, bodies)
-    slowing = None if velocity is None else -velocity[good] * weight / mass[good][..., None]
-    return Evidence(inputs, direction[good], arriving, mass[good], a[good] * weight, weight, slowing)
+    known = tuple(getattr(trajectories, "fields", {}))
+    names = [] if velocity is None else [*dict.fromkeys([*known, *fields, "drag"])]
+    each = {} if velocity is None else felt(names, x[s, t][good], velocity[good], mass[good], charge[good])
+    alone = {name: weight * a for name, a in each.items()}
+    floor = float((believed * doubt).mean()) * _FINER
+    return Evidence(inputs, direction[good], arriving, mass[good], a[good] * weight, weight, alone, known, floor)
 
 # %% ../../nbs/laws/02_evidence.ipynb #eb4e14a3
 def unit_inputs(

@@ -18,6 +18,7 @@ import sympy as sp
 from jaxtyping import Float
 
 from ..core.errors import UserError, choose, write_atomic
+from ..core.fields import FIELDS, felt_together
 from ..core.graph import edge_inputs, edges, incidence
 from .formula import as_number, evaluate, parametrise, parse, rounded, standard, symbol, tidy, typeset
 
@@ -61,10 +62,13 @@ class Law:
     def __post_init__(self): choose("target", self.target, TARGETS)
 
     @classmethod
-    def of(cls, formula: str | sp.Basic, drag: float = 0.0, **kwargs) -> "Law":
-        "A law from a formula with numbers, and a drag."
+    def of(
+        cls, formula: str | sp.Basic, drag: float = 0.0, fields: Mapping[str, float] | None = None, **kwargs
+    ) -> "Law":
+        "A law from a formula with numbers, a drag, and other constants of FIELDS."
         expr, values = parametrise(parse(formula) if isinstance(formula, str) else standard(formula))
-        return cls(expr, {n: (v, math.nan) for n, v in (values | ({"drag": drag} if drag else {})).items()}, **kwargs)
+        values |= ({"drag": drag} if drag else {}) | dict(fields or {})
+        return cls(expr, {n: (v, math.nan) for n, v in values.items()}, **kwargs)
 
     @property
     def sympy(self) -> sp.Basic:
@@ -82,6 +86,11 @@ class Law:
         "Each body feels the force -drag * velocity; 0 if the law has none."
         return self.constants.get("drag", (0.0,))[0]
 
+    @property
+    def fields(self) -> dict[str, float]:
+        "What each body feels alone: constants of FIELDS."
+        return {name: value for name, (value, _) in self.constants.items() if name in FIELDS}
+
     def numpy(self) -> Callable: return _compiled(self.sympy, self.inputs, "numpy")
     def torch(self) -> Callable: return _compiled(self.sympy, self.inputs, "torch")
     def jax(self) -> Callable: return _compiled(self.sympy, self.inputs, "jax")
@@ -98,8 +107,8 @@ class Law:
 
     def _repr_latex_(self) -> str: return f"$\\displaystyle {TARGETS[self.target]} = {self.latex()}$"
     def __repr__(self) -> str:
-        slowing = f", drag {self.drag:.6g}" if self.drag else ""
-        return f"Law({self.target} = {rounded(self.sympy, 6)}{slowing})"
+        alone = "".join(f", {name} {value:.6g}" for name, value in self.fields.items())
+        return f"Law({self.target} = {rounded(self.sympy, 6)}{alone})"
 
 # %% ../../nbs/laws/01_law.ipynb #e30242af
 def pair_force(
@@ -130,15 +139,13 @@ def _accelerations(
     pairs = edges("all", x.shape[-2]) if edge_index is None else np.asarray(edge_index)
     v, m, q = (None if a is None else np.asarray(a, float) for a in (velocity, mass, charge))
     inputs, direction = edge_inputs(x, v, m, q, pairs, {n: np.asarray(a, float) for n, a in others.items()})
-    m = np.broadcast_to(1.0 if m is None else m, x.shape[:-1])[..., None]
+    m, q = 1.0 if m is None else m, 0.0 if q is None else q
     total = incidence(pairs, x.shape[-2]) @ pair_force(law, inputs, direction)
     if law.target == "force":
-        total = total / m
-    if not law.drag:
-        return total
-    if v is None:
-        raise UserError("velocity: is missing, and the law has a drag")
-    return total - law.drag / m * v
+        total = total / np.broadcast_to(m, x.shape[:-1])[..., None]
+    if v is None and (moving := [n for n in law.fields if FIELDS[n].shape.time]):
+        raise UserError(f"velocity: is missing, and the law has a {moving[0]}")
+    return total + felt_together(law.fields, x, np.zeros_like(x) if v is None else v, m, q)
 
 # %% ../../nbs/laws/01_law.ipynb #dd96483e
 def _as_force(law: Law) -> Law:
@@ -149,8 +156,7 @@ def _as_force(law: Law) -> Law:
         expr = sp.Tuple(*[symbol("m_i") * e for e in law.expr], symbol("m_i"))
         return replace(law, expr=expr, mixing=tuple((*row, 0.0) for row in law.mixing), target="force")
     force = Law.of(tidy(law.sympy * symbol("m_i")), target="force", units=law.units, provenance=law.provenance)
-    slowing = {"drag": law.constants["drag"]} if "drag" in law.constants else {}
-    return replace(force, constants={**force.constants, **slowing})
+    return replace(force, constants={**force.constants, **{name: law.constants[name] for name in law.fields}})
 
 # %% ../../nbs/laws/01_law.ipynb #7427b24e
 _FORMAT = "symbolic_gn law 1"

@@ -69,7 +69,8 @@ def build(
     data: dict,  # the description of the trajectories: dim, and where they have them others, numbers, hidden
 ) -> Model:
     "The untrained model of a config for some data."
-    of_data = dict(others=tuple(data.get("others", ())), bodies=data.get("numbers", data.get("bodies", 0)))
+    of_data: dict[str, Any] = dict(others=tuple(data.get("others", ())), fields=dict(data.get("fields", {})))
+    of_data |= dict(bodies=data.get("numbers", data.get("bodies", 0)))
     return make_model(config.model, int(data["dim"]), hides=data.get("hidden", ""), **of_data, **config.architecture)
 
 # %% ../../nbs/training/01_runs.ipynb #f3d23e8d
