@@ -37,6 +37,7 @@ _Columns = Annotated[Optional[str], typer.Option(metavar="ROLE=NAME,...", help="
 _Dt = Annotated[Optional[float], typer.Option("--dt", help="Time between frames, where a file does not say it.")]
 _Mass = Annotated[Optional[str], typer.Option(metavar="M1,M2,...", help="Of the bodies, where a file does not say it.")]
 _Charge = Annotated[Optional[str], typer.Option(metavar="Q1,Q2,...", help="The same.")]
+_Box = Annotated[Optional[str], typer.Option(metavar="SIDE,...", help="Of a box that repeats; 0: not along this axis.")]
 _Units = Annotated[Optional[str], typer.Option(metavar="WHAT=UNIT,...", help="length=AU,time=year,mass=solar_mass.")]
 _Operators = Annotated[Optional[str], typer.Option(help="Of the search, with commas: +,-,*,/,exp,log,...")]
 
@@ -46,9 +47,12 @@ def listed(words: Optional[str]) -> Optional[list[str]]:
     return [w.strip() for w in words.split(",")] if words else None
 
 
-def _reading(columns: Optional[str], dt: Optional[float], mass: Optional[str], charge: Optional[str]) -> dict[str, Any]:
+def _reading(
+    columns: Optional[str], dt: Optional[float], mass: Optional[str], charge: Optional[str], box: Optional[str]
+) -> dict[str, Any]:
     "What a user says of a file, as `Trajectories.load` takes it."
-    told = {name: listed_numbers(words, f"--{name}") for name, words in given(mass=mass, charge=charge).items()}
+    lists = given(mass=mass, charge=charge, box=box)
+    told = {name: listed_numbers(words, f"--{name}") for name, words in lists.items()}
     return given(columns=named_words(columns, "--columns") if columns else None, dt=dt, **told)
 
 # %% ../nbs/09_cli.ipynb #fd12af2e
@@ -168,6 +172,7 @@ def look_command(
     dt: _Dt = None,
     mass: _Mass = None,
     charge: _Charge = None,
+    box: _Box = None,
     out: Annotated[Optional[Path], typer.Option(help="Keep it: trajectories, .nc, or a picture, .png.")] = None,
 ):
     "Say what is understood of a file, and what is odd about it, before anything is trained."
@@ -175,7 +180,7 @@ def look_command(
     from symbolic_gn.data.formats import read_recordings
     from symbolic_gn.data.look import draw_look, look
     from symbolic_gn.data.trajectories import Trajectories, from_recordings
-    told = _reading(columns, dt, mass, charge)
+    told = _reading(columns, dt, mass, charge, box)
     if out and out.suffix not in (".nc", ".png"):
         raise UserError(f"--out {out}: give a file name that ends in .nc or .png")
     own = file.suffix == ".nc" and not told
@@ -276,6 +281,7 @@ def discover_command(
     dt: _Dt = None,
     mass: _Mass = None,
     charge: _Charge = None,
+    box: _Box = None,
     units: _Units = None,
     budget: Annotated[str, typer.Option(help=f"{', '.join(BUDGETS)}.")] = "quick",
     out: Annotated[Optional[Path], typer.Option(help="Folder for report, figures, run and data.")] = None,
@@ -289,7 +295,7 @@ def discover_command(
     from symbolic_gn.discover import discover, source_of
     if resume and not out:
         raise UserError("--resume needs --out, the folder to go on from")
-    told = _reading(columns, dt, mass, charge)
+    told = _reading(columns, dt, mass, charge, box)
     if told and not Path(source).suffix:
         raise UserError(f"--{next(iter(told))} is for files, and {source} is none")
     where = Trajectories.load(source, **told) if told else source

@@ -249,6 +249,8 @@ def distill(
             break  # the central law explains the trajectories
         inputs = _coordinates(messages) | features if apart else features
         wanted = _components(messages, rows) if apart else [scalar[rows]]
+        if not wanted:
+            break  # no component says anything
         limit = None if time_limit is None else time_limit / len(wanted)
         seek = _in_logarithms if wide and not apart else search
         more = dict(time_limit=limit) | ({} if apart or wide else dict(enough=lambda f: judged.enough(told(f))))

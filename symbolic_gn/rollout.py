@@ -18,9 +18,9 @@ from jaxtyping import Bool, Float, Int, Num
 from .analyze import messages, r2, significant, spread_fraction
 from .core.errors import UserError
 from .core.figures import blank_figure
-from .data.recordings import belief
 from .data.trajectories import Trajectories, draw_snapshots
 from .fit.shooting import rk4
+from .laws.evidence import belief
 from .simulate import energy
 from .training.runs import Run
 from .worlds.systems import SYSTEMS, get_system

@@ -28,6 +28,7 @@ from .data.scales import dimensionless, remembered_scales
 from .data.trajectories import Trajectories, assemble, check_array, check_positive, in_pieces
 from .data.orbits import angular_momentum, animate, drift, momentum, plot
 from .data.trajectories import differentiate, from_arrays
+from .fit.crowds import CROWD, as_stars
 from .fit.orbits import OrbitObjective
 from .fit.sorted import alone_terms
 from .laws.law import Law
@@ -242,7 +243,9 @@ def prepared(trajectories: Trajectories, seed: int = 0) -> Trajectories:
     data = in_pieces(trajectories)
     if data.system in SYSTEMS:
         return data
-    data = without_noise(dimensionless(weighed(data)), seed)
+    if data.data.attrs["topology"] != "star":
+        data = as_stars(data, seed) if data.box or data.bodies > CROWD else weighed(data)
+    data = without_noise(dimensionless(data), seed)
     alone = alone_terms(data.split(seed=seed)[0], seed=seed) if np.isfinite(data.acceleration).all() else {}
     return Trajectories(data.data.assign_attrs(fields=json.dumps(alone))) if alone else data
 

@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from .core.errors import UserError, choose
 from .core.stages import versions
 from symbolic_gn.models import (
-    MODELS, Architecture, Model, Prediction, batch_edges, keep_strongest, nodes, prune_count, reverse_edges
+    MODELS, Architecture, Model, Prediction, batch_edges, keep_strongest, nodes, opposites, prune_count
 )
 from .training.config import LOSSES, SCHEDULES, Config, check_config, make_config
 from .training.runs import Run, begin, build, load_checkpoint, save_checkpoint, save_run
@@ -240,7 +240,7 @@ class Trainer(Descent):
     def __post_init__(self):
         n = self.train.bodies
         self.edges = batch_edges(self.train.edge_index, n, self.config.batch)
-        self.reverse = reverse_edges(self.edges) if self.raw.messages_are == "force" else None
+        self.reverse = opposites(self.edges) if self.raw.messages_are == "force" else None
         self.components = self.raw.arch.messages
 
     def step(self, number: int) -> Tensor:

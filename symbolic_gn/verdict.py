@@ -19,12 +19,12 @@ from .analyze import Messages, SpreadHistory, messages, save_figures
 from .core.contracts import Budget, DataKind
 from .core.errors import choose
 from .core.figures import save_figure
-from .data.recordings import belief
 from .data.scales import Scales, remembered_scales
 from .data.trajectories import Trajectories
 from .distill import Distillation, distill
 from .fit.left_over import left_over
 from .laws.equivalence import equivalent
+from .laws.evidence import belief
 from .laws.formula import rounded
 from .laws.law import Law
 from .laws.scales import law_in_units
@@ -78,7 +78,7 @@ def grade_of(
     if not share < 0.5:
         return "not found"
     returns = stable is None or 2 * stable[0] >= stable[1]
-    return "found" if share <= max(0.01, 3 * floor) and returns else "partly"
+    return "found" if share <= max(1e-4, min(3 * floor, 0.3)) and returns else "partly"
 
 
 def grade(

@@ -33,7 +33,7 @@ def test_splines_are_shares_of_one_and_end_with_the_data():
 
 
 def test_factors_are_made_of_whatever_bodies_have():
-    assert factors(["r"]) == [1] and factors(["r", "spin_i"]) == [1]
+    assert factors(["r"]) == [1] and factors(["r", "spin_i"]) == [1, symbol("spin_i")]
     spin = [symbol("spin_i"), symbol("spin_j")]
     both = spin[0] + spin[1]
     assert factors(["spin_i", "spin_j"]) == [1, spin[0] * spin[1], *spin, both, both**2]

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from ..core.boxes import nearest_image
 from ..core.figures import blank_figure
 from .recordings import Recording, spline_of
 from .trajectories import Trajectories
@@ -29,6 +30,14 @@ def _noise(trajectories: Trajectories) -> float:
     return float(np.sqrt(np.median(x**2) / chance / size)) if x.size else 0.0
 
 
+def _distances(t: Trajectories, most: int = 2_000_000) -> Float[np.ndarray, "moment edge"]:
+    "Distances of all pairs, through the walls of a box, at as many moments as are quickly looked at."
+    x, (j, i) = t.position.reshape(-1, t.bodies, t.dim), t.edge_index
+    x = x[:: max(1, len(x) * len(i) // most)].astype(float)
+    d = x[:, j] - x[:, i]
+    return np.linalg.norm(d if t.box is None else nearest_image(d, np.array(t.box)), axis=-1)
+
+
 def health(trajectories: Trajectories) -> dict[str, float | None]:
     "Imbalance of forces and of torques, mismatch of velocities and positions, noise over distance; None: not known."
     good, shape = trajectories.trusted, trajectories.position.shape
@@ -37,12 +46,13 @@ def health(trajectories: Trajectories) -> dict[str, float | None]:
     arm = x - (m * x).sum(1, keepdims=True) / m.sum(1, keepdims=True)
     a, b = np.moveaxis(arm, -1, 0), np.moveaxis(force, -1, 0)
     turns = [a[k] * b[n] - a[n] * b[k] for k, n in ((0, 1), (1, 2), (2, 0))[: 1 if trajectories.dim == 2 else 3]]
-    j, i = trajectories.edge_index
-    apart = np.median(np.linalg.norm(x[:, j] - x[:, i], axis=-1))
+    apart = np.median(_distances(trajectories))
     known = trajectories.frames >= 6 and trajectories.data.attrs.get("acceleration_from") != "positions"
     size = np.linalg.norm(force, axis=-1)
     torque = _imbalance(np.stack(turns, -1), size * np.linalg.norm(arm, axis=-1))
     velocity = _mismatch(trajectories) if known else None
+    if trajectories.data.attrs["topology"] == "star":  # what acts on the others is not known
+        return dict(momentum=None, torque=None, velocity=None, noise=None)
     return dict(momentum=_imbalance(force, size), torque=torque, velocity=velocity, noise=_noise(trajectories) / apart)
 
 
@@ -107,16 +117,17 @@ def look(
 ) -> list[str]:  # lines
     "What was understood of data, and what is odd about them."
     t, found = trajectories, health(trajectories)
-    j, i = t.edge_index
-    r = np.linalg.norm(t.position[:, :, j] - t.position[:, :, i], axis=-1)
+    r = _distances(t)
     many = len(recordings) or t.simulations
     made = t.data.attrs.get("acceleration_from")
     cut = f", in {t.simulations} pieces of {t.frames} frames" if "part" in t.data else ""
-    typical = float(np.median(np.linalg.norm(t.acceleration[t.trusted], axis=-1)))
+    seen = t.acceleration[t.trusted][:, np.unique(t.edge_index[1])]
+    typical = float(np.median(np.linalg.norm(seen, axis=-1)))
     trusted, error = float(t.trusted.mean()), t.data.attrs.get("acceleration_error", 0.0)
+    clock = _clock(recordings) if recordings and t.frames > 1 else f"{t.frames} frames, steps of {t.dt:.4g}"
     lines = {
         "read": f"{many} recording{'s' * (many > 1)} of {t.bodies} bodies in {t.dim}-D{cut}",
-        "time": _clock(recordings) if recordings else f"{t.frames} frames, steps of {t.dt:.4g}",
+        "time": "one moment each" if t.frames == 1 else clock,
         "distance": f"{np.median(r):.4g} typically, {r.min():.4g} at the closest, {r.max():.4g} at the farthest",
         "velocity": "from the positions" if made == "positions" else "given",
         "acceleration": f"{typical:.4g} typically, {f'from the {made}, off by about {error:.1g}' if made else 'given'}",

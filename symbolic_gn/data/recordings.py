@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['TRUSTED', 'Recording', 'recordings_of', 'spline_of', 'Motion', 'doubt_of', 'motion_of', 'parts_in_time',
-           'piece_length', 'cut', 'trusted_at', 'belief', 'equal_steps']
+           'piece_length', 'cut', 'trusted_at', 'equal_steps']
 
 # %% ../../nbs/data/00b_recordings.ipynb #dcb0004
 from collections.abc import Sequence
@@ -37,6 +37,8 @@ def _times(table: pd.DataFrame, dt: float | None, where: str) -> pd.DataFrame:
     "A table with a column of times, from frames if there are only those."
     if "time" in table:
         return table
+    if "frame" not in table and {"ax", "ay"} <= set(table):
+        return table.assign(time=0.0)  # a field at rest: every simulation is one moment
     if "frame" not in table or dt is None:
         missing = "--dt, the time between frames" if "frame" in table else "its name with --columns time=NAME"
         raise UserError(f"{where} has no column of times; give {missing}")
@@ -48,7 +50,7 @@ def _fixed(some: pd.DataFrame, name: str) -> np.ndarray | None:
     if not pd.api.types.is_numeric_dtype(some[name]):
         return None
     groups = some.groupby("id", sort=True)[name]
-    steady = (groups.max() - groups.min() <= 1e-6 * groups.max().abs()).all()
+    steady = ((groups.max() - groups.min() <= 1e-6 * groups.max().abs()) | (groups.size() == 1)).all()
     return groups.first().to_numpy(float) if steady else None
 
 # %% ../../nbs/data/00b_recordings.ipynb #dcb000a
@@ -80,7 +82,8 @@ def _recording(some: pd.DataFrame, where: str) -> Recording:
     moving = {k: grid(s) for k, s in dict(velocity="v", acceleration="a").items() if {s + a for a in axes} <= set(some)}
     used = {"simulation", "time", "frame", "id", *(s + a for s in ("", "v", "a") for a in "xyz")}
     properties = {str(n): _fixed(some, n) for n in some if n not in used}
-    steady = {n: values for n, values in properties.items() if values is not None and np.isfinite(values).all()}
+    whole = lambda values: len(wide) == 1 or np.isfinite(values).all()  # of a moment at rest, some may be unknown
+    steady = {n: values for n, values in properties.items() if values is not None and whole(values)}
     left_out = tuple(n for n in properties if n not in steady)
     return Recording(wide.index.to_numpy(float), grid(""), **moving, properties=steady, name=where, left_out=left_out)
 
@@ -109,7 +112,7 @@ class Motion:
     velocity: Float[np.ndarray, "frame body axis"]
     acceleration: Float[np.ndarray, "frame body axis"]
     there: Bool[np.ndarray, " frame"]  # all bodies are known
-    error: Float[np.ndarray, " frame"]  # relative, of the worst acceleration; 0 for accelerations that were given
+    error: Float[np.ndarray, "frame body"]  # relative, of the accelerations; 0 for those that were given
 
 
 def _known(time: np.ndarray, at: np.ndarray, dt: float) -> np.ndarray:
@@ -136,11 +139,11 @@ def doubt_of(
     acceleration: Float[np.ndarray, "*frame body axis"],
     off: Float[np.ndarray, "*frame body"],  # how far each is off
     there: Bool[np.ndarray, "*frame"] | None = None,  # moments that are known; None: all
-) -> Float[np.ndarray, "*frame"]:
-    "The relative error of the worst acceleration of each moment, small ones against a tenth of a typical one."
+) -> Float[np.ndarray, "*frame body"]:
+    "The relative errors of accelerations, small ones against a tenth of a typical one."
     size = np.linalg.norm(acceleration, axis=-1)
     known = size if there is None else size[there]
-    return (off / (size + 0.1 * (np.median(known) if known.size else 1.0) + 1e-300)).max(-1)
+    return off / (size + 0.1 * (np.median(known) if known.size else 1.0) + 1e-300)
 
 
 def motion_of(
@@ -231,16 +234,6 @@ def trusted_at(
     "The moments to learn from; all where hardly any are better than the others."
     good = doubt <= TRUSTED
     return good if good.mean() > 0.3 else np.ones_like(good)
-
-
-def belief(
-    doubt: Float[np.ndarray, " moment"],
-) -> Float[np.ndarray, " moment"]:
-    "How much moments count, by their relative error: 1 on average, half as much as the best at the median."
-    if not doubt.any():
-        return np.ones(doubt.shape)
-    count = 1 / (1 + doubt / (np.median(doubt) + 1e-12))
-    return count / count.mean()
 
 
 def equal_steps(

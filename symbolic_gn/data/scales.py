@@ -62,7 +62,8 @@ def dimensionless(
     unit |= dict(mass=s.mass, charge=s.charge, **s.others)
     found = data.assign({n: (data[n].dims, data[n].values / unit[n]) for n in unit if n in data})
     found = found.assign_coords(time=found["time"] / s.time)
-    return Trajectories(found.assign_attrs(dt=trajectories.dt / s.time, scales=json.dumps(asdict(s))))
+    sides = trajectories.box and dict(box=json.dumps([side / s.length for side in trajectories.box]))
+    return Trajectories(found.assign_attrs(dt=trajectories.dt / s.time, scales=json.dumps(asdict(s)), **(sides or {})))
 
 
 def remembered_scales(trajectories: Trajectories) -> Scales:

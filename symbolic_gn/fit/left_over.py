@@ -54,7 +54,8 @@ def left_over(
         return []
     chosen = np.zeros((len(t), t.frames), bool)
     chosen[:, frames] = True
-    rows = np.repeat((chosen & t.trusted)[..., None], t.bodies, 2).ravel()
+    listens = np.isin(np.arange(t.bodies), t.edge_index[1])
+    rows = ((chosen & t.trusted)[..., None] & listens).ravel()
     X = circumstances(t)[rows]
     X = X.loc[:, X.nunique() > 1]
     y = np.log(error.ravel()[rows] + 1e-6 * size.mean())

@@ -41,9 +41,12 @@ def factors(
     names: Iterable[str],  # inputs that vary: r, m_i, m_j, ...
 ) -> list[sp.Basic]:
     "What may stand before a function of the distance."
-    names = set(names)
-    pairs = [(symbol(n), symbol(f"{n[:-2]}_j")) for n in sorted(names) if n.endswith("_i") and f"{n[:-2]}_j" in names]
-    return [sp.Integer(1), *(f for i, j in pairs for f in (i * j, i, j, i + j, (i + j) ** 2))]
+    names, found = set(names), [sp.Integer(1)]
+    for stem in sorted({n[:-2] for n in names if n.endswith(("_i", "_j"))}):
+        i, j = symbol(f"{stem}_i"), symbol(f"{stem}_j")
+        both = {i.name, j.name} <= names
+        found += [i * j, i, j, i + j, (i + j) ** 2] if both else [i if i.name in names else j]
+    return found
 
 # %% ../../nbs/fit/03a_sharpen.ipynb #f1b1b03c
 def pair_block(data: Evidence, factor: sp.Basic, splines: np.ndarray, target: str) -> Float[np.ndarray, "point spline"]:
@@ -95,11 +98,12 @@ def sharpen(
     data: Evidence,
     names: Iterable[str],  # of the properties that a law may use
     *,
-    snapshots: int = 500,
+    snapshots: int | None = None,  # that are looked at; None: some thousand numbers
     points: int = 400,  # of each curve
     most: int = 2,  # factors
 ) -> Sharpened:
     "The pair force as the trajectories have it, without a guess of its form."
+    snapshots = max(500, 4000 // data.weighted[0].size) if snapshots is None else snapshots
     data, best = data.first(snapshots), (np.inf, (), np.zeros(0), "force")
     curve, r, y = Curve(data.inputs["r"]), data.inputs["r"].ravel(), data.weighted.ravel()
     splines, others = curve(data.inputs["r"]), [a.ravel()[:, None] for a in data.alone.values()]

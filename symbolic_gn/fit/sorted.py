@@ -73,7 +73,8 @@ def alone_terms(
     differ = lambda values: bool(np.ptp(values) > 1e-6 * np.abs(values).max())
     mass, charge = np.asarray(trajectories.mass), np.asarray(trajectories.charge)
     candidates = fields_of(trajectories.dim, differ(mass), differ(charge))
-    snapshots = int(np.clip(points // (trajectories.bodies * trajectories.dim), 60, 500))
+    receivers = len(np.unique(trajectories.edge_index[1]))
+    snapshots = int(np.clip(points // (receivers * trajectories.dim), 60, 2000))
     data = evidence(trajectories, snapshots, seed, candidates)
     names = [n for n in data.inputs if n.endswith(("_i", "_j")) and not n.startswith(("vx_", "vy_", "vz_"))]
     without, sharp = (sharpen(d, names, snapshots=snapshots) for d in (replace(data, alone={}), data))

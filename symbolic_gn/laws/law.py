@@ -17,6 +17,7 @@ import numpy as np
 import sympy as sp
 from jaxtyping import Float
 
+from ..core.boxes import box_sides
 from ..core.errors import UserError, choose, write_atomic
 from ..core.fields import FIELDS, felt_together
 from ..core.graph import edge_inputs, edges, incidence
@@ -97,9 +98,11 @@ class Law:
     def latex(self, digits: int = 4) -> str: return typeset(self.sympy, digits)
     def force(self) -> "Law": return _as_force(self)
 
-    def accelerations(self, position, velocity=None, mass=None, charge=None, edge_index=None, **others) -> np.ndarray:
+    def accelerations(
+        self, position, velocity=None, mass=None, charge=None, edge_index=None, *, box=None, **others
+    ) -> np.ndarray:
         "Accelerations of all bodies, (..., body, dim): sums over arriving edges, over the mass if the law is a force."
-        return _accelerations(self, position, velocity, mass, charge, edge_index, others)
+        return _accelerations(self, position, velocity, mass, charge, edge_index, box, others)
 
     def to_json(self, path: str | Path | None = None) -> str: return _law_to_json(self, path)
     @classmethod
@@ -130,6 +133,7 @@ def _accelerations(
     mass: Any,  # (..., body), None: 1
     charge: Any,  # (..., body), None: 0
     edge_index: Any,  # None: every body acts on every other
+    box: Any,  # sides of a box that repeats, see core.boxes.box_sides; None: there is none
     others: Mapping[str, Any],  # further properties, (..., body)
 ) -> Float[np.ndarray, "... body dim"]:
     "Sum of the law over arriving edges."
@@ -138,7 +142,8 @@ def _accelerations(
         raise UserError(f"position: shape {x.shape} has no two bodies; expected (..., body, dim)")
     pairs = edges("all", x.shape[-2]) if edge_index is None else np.asarray(edge_index)
     v, m, q = (None if a is None else np.asarray(a, float) for a in (velocity, mass, charge))
-    inputs, direction = edge_inputs(x, v, m, q, pairs, {n: np.asarray(a, float) for n, a in others.items()})
+    sides = None if box is None else box_sides(box, x.shape[-1])
+    inputs, direction = edge_inputs(x, v, m, q, pairs, {n: np.asarray(a, float) for n, a in others.items()}, sides)
     m, q = 1.0 if m is None else m, 0.0 if q is None else q
     total = incidence(pairs, x.shape[-2]) @ pair_force(law, inputs, direction)
     if law.target == "force":

@@ -4,14 +4,15 @@
 
 # %% auto #0
 __all__ = ['STRANGERS', 'G', 'SUN', 'orbits', 'motion_table', 'wide_table', 'Stranger', 'two_stars', 'drag_per_mass', 'runs',
-           'random_clocks', 'missing_positions', 'random_accelerations', 'shuffled_moments', 'three_bodies', 'written',
-           'ask', 'ask_stranger', 'ask_all', 'main']
+           'soft_balls', 'charges_in_a_box', 'random_clocks', 'missing_positions', 'field_at_rest',
+           'random_accelerations', 'shuffled_moments', 'three_bodies', 'ask', 'ask_stranger', 'ask_all', 'main']
 
 # %% ../../nbs/studies/04_strangers.ipynb #50400004
 import argparse
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,10 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 from scipy.integrate import solve_ivp
+from scipy.spatial import cKDTree
 from tqdm import tqdm
 
+from ..core.boxes import nearest_image
 from ..core.errors import UserError, choose, listed_numbers, named_words, write_atomic
 from ..data.scales import Scales, remembered_scales
 from ..data.trajectories import Trajectories
@@ -61,7 +64,7 @@ def orbits(
 def motion_table(
     time: Float[np.ndarray, " frame"],
     moving: Mapping[str, Float[np.ndarray, "frame simulation body axis"]],  # "" for places, "v", "a"
-    fixed: Mapping[str, Float[np.ndarray, "simulation body"]] | None = None,  # mass, charge, ...
+    fixed: Any = None,  # arrays (simulation, body) by name: mass, charge, ...
 ) -> pd.DataFrame:
     "A row for each simulation, body and time."
     frames, simulations, bodies, dim = next(iter(moving.values())).shape
@@ -106,7 +109,7 @@ G, SUN = 6.6743e-11, 1.989e30  # SI
 
 
 def _two_stars(
-    masses: Sequence[float],  # of the sun
+    masses: Any,  # two, of the sun
     apart: float,  # metres, half of the long axis
     eccentricity: float,
     frames: int,
@@ -208,7 +211,7 @@ def runs(
 def _gravity(form: str, noise: float = 0.0) -> Callable:
     def make(rng: np.random.Generator) -> Stranger:
         law = Law.of(f"{round(rng.uniform(5e-5, 8e-5), 8)}*{form}")
-        how = dict(dim=3, masses=(50, 400), speed=0.05, seen=("",), noise=noise)
+        how: dict[str, Any] = dict(dim=3, masses=(50, 400), speed=0.05, seen=("",), noise=noise)
         how |= dict(frames=400, dt=0.025) if noise else dict(frames=200, dt=0.05)
         return Stranger(runs(law, rng, **how), law, note=f"noise of {noise:g} on the positions" if noise else "")
     return make
@@ -219,8 +222,12 @@ def _world(form: str, says: Sequence[str] = (), **how: Any) -> Callable:
     fields = how.pop("fields", {})
 
     def make(rng: np.random.Generator) -> Stranger:
-        drawn = lambda text: "".join(p if k % 2 == 0 else f"{rng.uniform(*map(float, p.split(':'))):.3g}"
-                                     for k, p in enumerate(text.replace("}", "{").split("{")))
+        def number(bounds: str) -> str:
+            low, high = map(float, bounds.split(":"))
+            return f"{rng.uniform(low, high):.3g}"
+
+        parts = lambda text: enumerate(text.replace("}", "{").split("{"))
+        drawn = lambda text: "".join(number(p) if k % 2 else p for k, p in parts(text))
         law = Law.of(drawn(form), fields={n: float(drawn(s)) for n, s in fields.items()})
         return Stranger(runs(law, rng, **how), law, tuple(says))
     return make
@@ -242,6 +249,60 @@ STRANGERS |= {
 }
 
 # %% ../../nbs/studies/04_strangers.ipynb #50400017
+def _crowd(
+    strength: Callable,  # (r, q_i, q_j); positive attracts
+    reach: float,
+    charge: np.ndarray,
+    rng: np.random.Generator,
+    *,
+    frames: int,
+    dt: float,
+    substeps: int,
+) -> np.ndarray:  # positions in the box, (frame, body, axis)
+    "Bodies in a unit box, followed by Verlet's steps."
+    x, v = rng.random((len(charge), 2)), 0.05 * rng.normal(size=(len(charge), 2))
+
+    def accelerate(x: np.ndarray) -> np.ndarray:
+        i, j = cKDTree(np.mod(x, 1), boxsize=1).query_pairs(reach, output_type="ndarray").T
+        d = nearest_image(x[j] - x[i], np.ones(2))
+        r, a = np.linalg.norm(d, axis=1), np.zeros_like(x)
+        pull = (strength(r, charge[i], charge[j]) / r)[:, None] * d
+        np.add.at(a, i, pull)
+        np.add.at(a, j, -pull)
+        return a
+
+    path, a, step = [], accelerate(x), dt / substeps
+    for _ in range(frames):
+        path.append(np.mod(x, 1))
+        for _ in range(substeps):
+            v = v + step / 2 * a
+            x = x + step * v
+            a = accelerate(x)
+            v = v + step / 2 * a
+    return np.stack(path)
+
+
+@_stranger
+def soft_balls(rng: np.random.Generator) -> Stranger:
+    "A thousand balls that push each other where they touch, seen for 200 frames."
+    k, wide = round(rng.uniform(30, 60), 1), round(rng.uniform(0.05, 0.07), 3)
+    path = _crowd(lambda r, *q: -k * (wide - r) ** 1.5, wide, np.ones(1000), rng, frames=200, dt=0.01, substeps=6)
+    law = Law.of(f"Piecewise((-{k}*({wide} - r)**1.5, r < {wide}), (0, True))")
+    return Stranger(motion_table(0.01 * np.arange(200), {"": path[:, None]}), law, ("--box", "1"))
+
+
+@_stranger
+def charges_in_a_box(rng: np.random.Generator) -> Stranger:
+    "Charges 2, 1 and -1, whose force ends at a distance."
+    k, reach = round(rng.uniform(5e-4, 2e-3), 5), round(rng.uniform(0.12, 0.16), 2)
+    q = rng.choice([2.0, 1.0, -1.0], 120)
+    pull = lambda r, a, b: -k * a * b / np.maximum(r, 0.002) ** 2
+    path = _crowd(pull, reach, q, rng, frames=400, dt=0.002, substeps=20)
+    law = Law.of(f"Piecewise((-{k}*q_i*q_j/r**2, r < {reach}), (0, True))")
+    table = motion_table(0.002 * np.arange(400), {"": path[:, None]}, dict(charge=q[None]))
+    return Stranger(table, law, ("--box", "1"))
+
+# %% ../../nbs/studies/04_strangers.ipynb #50400019
 def _r2(rng: np.random.Generator, dt: float, frames: int = 100) -> tuple[pd.DataFrame, Law]:
     "The attraction of masses, softened, from positions alone."
     law = Law.of(f"{rng.uniform(0.5, 2):.3g}*m_i*m_j/(r + {rng.uniform(0.1, 0.3):.2g})**2")
@@ -272,6 +333,20 @@ def _of_accelerations(rng: np.random.Generator, accelerate: Callable) -> pd.Data
 
 
 @_stranger
+def field_at_rest(rng: np.random.Generator) -> Stranger:
+    "The field of one charge at one point, over and over; nothing moves."
+    many, side = 3000, float(rng.choice([1, 10, 100]))
+    charge, point = rng.uniform(-side, side, (2, many, 3))
+    q, law = rng.uniform(0.1, 5, many) * rng.choice([-1, 1], many), Law.of("-q_j/r**2")
+    d = point - charge
+    field = q[:, None] * d / np.linalg.norm(d, axis=1, keepdims=True) ** 3
+    rows = [dict(id=0, charge=q), dict(id=1) | {f"a{a}": field[:, k] for k, a in enumerate("xyz")}]
+    for row, x in zip(rows, (charge, point)):
+        row |= dict(simulation=np.arange(many)) | {a: x[:, k] for k, a in enumerate("xyz")}
+    return Stranger(pd.concat([*map(pd.DataFrame, rows)], ignore_index=True), law, note=f"in a cube of {side:g}")
+
+
+@_stranger
 def random_accelerations(rng: np.random.Generator) -> Stranger:
     "Accelerations that are noise."
     return Stranger(_of_accelerations(rng, lambda x: rng.normal(size=x.shape)), None)
@@ -297,13 +372,7 @@ def three_bodies(rng: np.random.Generator) -> Stranger:
         return (weight[..., None] * d / r[..., None]).sum(-2)
     return Stranger(_of_accelerations(rng, accelerate), None)
 
-# %% ../../nbs/studies/04_strangers.ipynb #5040001a
-def written(stranger: Stranger, path: Path) -> Path:
-    "The file of a stranger, CSV."
-    write_atomic(path, stranger.table.to_csv(index=False))
-    return path
-
-
+# %% ../../nbs/studies/04_strangers.ipynb #5040001c
 def _same_law(found: Any, law: Law) -> bool:
     "Whether a discovery's law is the true one, judged as `discover` would judge it."
     scales = remembered_scales(found.test)
@@ -326,11 +395,12 @@ def ask(
 
 def ask_stranger(stranger: Stranger, name: str, folder: Path, seed: int, **settings: Any) -> dict:
     "Give any recording to `discover`, and judge the answer."
-    path, started = written(stranger, folder / f"{name}.csv"), time.monotonic()
+    path, started = folder / f"{name}.csv", time.monotonic()
+    write_atomic(path, stranger.table.to_csv(index=False))
     said = dict(zip(stranger.says[::2], stranger.says[1::2]))
-    masses = {"mass": listed_numbers(said["--mass"], "--mass")} if "--mass" in said else {}
+    told_too = {n: listed_numbers(said[f"--{n}"], f"--{n}") for n in ("mass", "box") if f"--{n}" in said}
     units = {"units": named_words(said["--units"], "--units")} if "--units" in said else {}
-    found = discover(Trajectories.load(path, **masses), seed=0, progress=False, **units, **settings)
+    found = discover(Trajectories.load(path, **told_too), seed=0, progress=False, **units, **settings)
     v = found.verdict
     same = stranger.law is not None and _same_law(found, stranger.law)
     right = same if stranger.law is not None else v["grade"] == "not found"
@@ -341,9 +411,9 @@ def ask_stranger(stranger: Stranger, name: str, folder: Path, seed: int, **setti
     row |= dict(law=law, true=told(stranger.law.force()) if stranger.law else "")
     return row | dict(right=right, wrongly_found=v["grade"] == "found" and not same, seconds=time.monotonic() - started)
 
-# %% ../../nbs/studies/04_strangers.ipynb #5040001d
+# %% ../../nbs/studies/04_strangers.ipynb #5040001f
 def ask_all(
-    asks: Sequence[tuple[str, Callable[[Path], dict]]],  # a name, and what makes its row
+    asks: Sequence[tuple[tuple[str, int], Callable[[Path], dict]]],  # name and seed, and what makes the row
     out: Path,  # folder
     csv: Path,  # table of rows
 ) -> pd.DataFrame:
@@ -370,7 +440,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args(arguments)
     names = given.names or list(STRANGERS)
-    asks = [((n, given.seed), lambda out, n=n: ask(n, out, given.seed)) for n in names]
+    asks = [((n, given.seed), partial(ask, n, seed=given.seed)) for n in names]
     table = ask_all(asks, given.out, given.csv or given.out / "answers.csv")
     print(table[["stranger", "grade", "right", "law"]].to_string())
 

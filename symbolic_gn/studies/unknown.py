@@ -46,7 +46,8 @@ def numbered_form(form: str, rng: np.random.Generator) -> str:
     for k in range(1, len(parts), 2):
         name, _, bounds = parts[k].rpartition("=")
         if ":" in bounds:
-            known[name] = f"{rng.uniform(*map(float, bounds.split(':'))):.3g}"
+            low, high = map(float, bounds.split(":"))
+            known[name] = f"{rng.uniform(low, high):.3g}"
         parts[k] = known[name if ":" in bounds else bounds]
     return "".join(parts)
 
@@ -112,7 +113,7 @@ def unknown_world(seed: int) -> Stranger:
     rng = np.random.default_rng([20261128, seed])
     form, setting = numbered_form(FORMS[rng.integers(len(FORMS))], rng), drawn_setting(rng)
     r = np.linspace(0.7, 2.5, 50)
-    size = np.median(np.abs(np.broadcast_to(Law.of(form).numpy()(r=r, m_i=1.0, m_j=1.2, q_i=1.0, q_j=1.2), r.shape)))
+    size = np.mean(np.abs(np.broadcast_to(Law.of(form).numpy()(r=r, m_i=1.0, m_j=1.2, q_i=1.0, q_j=1.2), r.shape)))
     law = Law.of(f"{rng.uniform(0.5, 2) / size:.4g}*({form})")
     charged = "q_i" in form
     massive = "m_i" in form or bool(rng.random() < 0.5)
@@ -237,7 +238,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     first, step = map(int, given.part.split(":"))
     sorts = [given.sort] if given.sort else list(SORTS)
-    asks = [((s, k), partial(ask_unknown, s, k)) for s in sorts for k in range(first, given.number, step)]
+    seeds = range(first, given.number, step)
+    asks: list[tuple[tuple[str, int], Callable]] = [((s, k), partial(ask_unknown, s, k)) for s in sorts for k in seeds]
     table = ask_all(asks, given.out, given.csv)
     print(table.groupby("stranger")[["right", "wrongly_found"]].sum())
 
