@@ -21,10 +21,11 @@ from .core.figures import blank_figure, heat
 from .dark_matter.law import halos_table
 from .models import MODELS
 from .nesymres.evaluation import proposer_table
+from .studies.answers import strangers_table, unknown_table
 from .training.config import LOSSES
 
 # %% ../nbs/07_tables.ipynb #809e1aac
-_FILES = ("paper", "auto", "engines", "nesymres", "laws", "noise", "dark_matter", "published")
+_FILES = ("paper", "auto", "engines", "nesymres", "laws", "noise", "dark_matter", "strangers", "unknown", "published")
 
 
 def read_results(
@@ -32,9 +33,8 @@ def read_results(
 ) -> dict[str, pd.DataFrame]:  # by the name of the file
     "The files that the tables are drawn from; UserError when one is missing."
     files = {name: Path(folder) / f"{name}.csv" for name in _FILES}
-    for name, path in files.items():
-        if not path.exists():
-            raise UserError(f"{folder} holds no {name}.csv; it should be nbs/results of a checkout")
+    if missing := [path.name for path in files.values() if not path.exists()]:
+        raise UserError(f"{folder} holds no {missing[0]}; it should be nbs/results of a checkout")
     return {name: pd.read_csv(path) for name, path in files.items()}
 
 # %% ../nbs/07_tables.ipynb #bd612764
@@ -399,10 +399,11 @@ def summary_table(results: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
 # %% ../nbs/07_tables.ipynb #f6fce748
 _TABLES: dict[str, Callable[[dict[str, pd.DataFrame]], pd.DataFrame]] = {
-    "recovered": recovered_table, "auto": auto_table, "engines": engines_table, "proposer": proposer_table,
-    "failures": failures_table, "r2": r2_table, "loss": loss_table, "seeds": seeds_table,
-    "elsewhere": elsewhere_table, "energy": energy_table, "noise": noise_table, "losses": losses_table,
-    "models": models_table, "eql": eql_table, "halos": halos_table, "summary": summary_table,
+    "recovered": recovered_table, "auto": auto_table, "engines": engines_table, "eql": eql_table,
+    "failures": failures_table, "r2": r2_table, "loss": loss_table, "seeds": seeds_table, "energy": energy_table,
+    "elsewhere": elsewhere_table, "noise": noise_table, "losses": losses_table, "models": models_table,
+    "proposer": proposer_table, "halos": halos_table, "strangers": strangers_table, "unknown": unknown_table,
+    "summary": summary_table,
 }
 
 
@@ -428,9 +429,9 @@ def _in_notebook(text: str, tables: Mapping[str, str]) -> str:
         source = "".join(cell["source"]).strip()
         found = re.search(r"^Markdown\(markdown\((\w+)_table\(results\)\)\)\Z", source, re.M)
         if found and cell["cell_type"] == "code":
-            plain = ["<IPython.core.display.Markdown object>"]
-            data = {"text/markdown": tables[found[1]].splitlines(keepends=True), "text/plain": plain}
-            cell["outputs"] = [dict(data=data, execution_count=None, metadata={}, output_type="execute_result")]
+            lines, plain = tables[found[1]].splitlines(keepends=True), ["<IPython.core.display.Markdown object>"]
+            shown = dict(data={"text/markdown": lines, "text/plain": plain}, output_type="execute_result")
+            cell["outputs"] = [shown | dict(execution_count=None, metadata={})]
     return json.dumps(book, indent=1, ensure_ascii=False) + "\n"
 
 # %% ../nbs/07_tables.ipynb #53b01d8c
@@ -443,7 +444,7 @@ def write_tables(
     tables = all_tables(results)
     pages = {Path(readme): _on_page, Path(notebook): _in_notebook}
     new = {path: put(path.read_text(encoding="utf-8"), tables) for path, put in pages.items()}
-    changed = [path for path, text in new.items() if path.read_text(encoding="utf-8") != text]
-    for path in changed:
-        write_atomic(path, new[path])
-    return changed
+    changed = {path: text for path, text in new.items() if path.read_text(encoding="utf-8") != text}
+    for path, text in changed.items():
+        write_atomic(path, text)
+    return list(changed)

@@ -5,15 +5,11 @@
 # %% auto #0
 __all__ = ['STRANGERS', 'G', 'SUN', 'orbits', 'motion_table', 'wide_table', 'Stranger', 'two_stars', 'drag_per_mass', 'runs',
            'soft_balls', 'charges_in_a_box', 'random_clocks', 'missing_positions', 'field_at_rest',
-           'random_accelerations', 'shuffled_moments', 'three_bodies', 'ask', 'ask_stranger', 'ask_all', 'main']
+           'random_accelerations', 'shuffled_moments', 'three_bodies']
 
 # %% ../../nbs/studies/04_strangers.ipynb #50400004
-import argparse
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,16 +17,10 @@ import pandas as pd
 from jaxtyping import Float
 from scipy.integrate import solve_ivp
 from scipy.spatial import cKDTree
-from tqdm import tqdm
 
 from ..core.boxes import nearest_image
-from ..core.errors import UserError, choose, listed_numbers, named_words, write_atomic
-from ..data.scales import Scales, remembered_scales
-from ..data.trajectories import Trajectories
-from ..discover import discover
+from ..core.errors import UserError
 from ..laws.law import Law
-from ..laws.scales import law_in_units
-from ..verdict import judge, told
 
 # %% ../../nbs/studies/04_strangers.ipynb #50400007
 def orbits(
@@ -371,79 +361,3 @@ def three_bodies(rng: np.random.Generator) -> Stranger:
         weight = np.einsum("...ijk,ij,ik,jk->...ij", np.sin(3 * angle), apart, apart, apart)
         return (weight[..., None] * d / r[..., None]).sum(-2)
     return Stranger(_of_accelerations(rng, accelerate), None)
-
-# %% ../../nbs/studies/04_strangers.ipynb #5040001c
-def _same_law(found: Any, law: Law) -> bool:
-    "Whether a discovery's law is the true one, judged as `discover` would judge it."
-    scales = remembered_scales(found.test)
-    back = Scales(1 / scales.length, 1 / scales.time, 1 / scales.mass, 1 / scales.charge)
-    truth = law_in_units(law.force(), back)
-    return bool(judge(found.distillation.law, truth, found.dressed)["recovered"])
-
-
-def ask(
-    name: str,  # of STRANGERS
-    folder: Path,  # for its file and what is found
-    seed: int = 0,  # which numbers
-    **settings: Any,  # of `discover`
-) -> dict:  # a row: what was asked, found, and whether that is right
-    "Give a stranger's file to `discover`."
-    make = choose("stranger", name, STRANGERS)
-    stranger = make(np.random.default_rng([seed, *name.encode()]))
-    return ask_stranger(stranger, name, folder, seed, **settings)
-
-
-def ask_stranger(stranger: Stranger, name: str, folder: Path, seed: int, **settings: Any) -> dict:
-    "Give any recording to `discover`, and judge the answer."
-    path, started = folder / f"{name}.csv", time.monotonic()
-    write_atomic(path, stranger.table.to_csv(index=False))
-    said = dict(zip(stranger.says[::2], stranger.says[1::2]))
-    told_too = {n: listed_numbers(said[f"--{n}"], f"--{n}") for n in ("mass", "box") if f"--{n}" in said}
-    units = {"units": named_words(said["--units"], "--units")} if "--units" in said else {}
-    found = discover(Trajectories.load(path, **told_too), seed=0, progress=False, **units, **settings)
-    v = found.verdict
-    same = stranger.law is not None and _same_law(found, stranger.law)
-    right = same if stranger.law is not None else v["grade"] == "not found"
-    command = " ".join(["symbolic-gn discover", path.name, *stranger.says])
-    law = told(found.law.force() if found.law.mixing is None else found.law)
-    row = dict(stranger=name, seed=seed, command=command, grade=v["grade"])
-    row |= {n: v[n] for n in ("unexplained", "floor", "neural", "stable")}
-    row |= dict(law=law, true=told(stranger.law.force()) if stranger.law else "")
-    return row | dict(right=right, wrongly_found=v["grade"] == "found" and not same, seconds=time.monotonic() - started)
-
-# %% ../../nbs/studies/04_strangers.ipynb #5040001f
-def ask_all(
-    asks: Sequence[tuple[tuple[str, int], Callable[[Path], dict]]],  # name and seed, and what makes the row
-    out: Path,  # folder
-    csv: Path,  # table of rows
-) -> pd.DataFrame:
-    "Ask everything that the table does not hold yet; whatever goes wrong is a row too."
-    rows = pd.read_csv(csv, keep_default_na=False).to_dict("records") if csv.exists() else []
-    known = {(row["stranger"], int(row["seed"])) for row in rows}
-    for (name, seed), make in tqdm([a for a in asks if a[0] not in known]):
-        try:
-            row = make(out)
-        except UserError as error:
-            nothing = dict(grade="error", right=False, wrongly_found=False)
-            row = dict(stranger=name, seed=seed, **nothing, law=str(error))
-        rows.append(row)
-        write_atomic(csv, pd.DataFrame(rows).to_csv(index=False))
-    return pd.DataFrame(rows)
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    "Ask all strangers, or those that are named."
-    parser = argparse.ArgumentParser(prog="python -m symbolic_gn.studies.strangers", description=main.__doc__)
-    parser.add_argument("names", nargs="*", default=[])
-    parser.add_argument("--out", type=Path, required=True, help="folder for the files")
-    parser.add_argument("--csv", type=Path, help="table of answers; default: answers.csv in the folder")
-    parser.add_argument("--seed", type=int, default=0)
-    given = parser.parse_args(arguments)
-    names = given.names or list(STRANGERS)
-    asks = [((n, given.seed), partial(ask, n, seed=given.seed)) for n in names]
-    table = ask_all(asks, given.out, given.csv or given.out / "answers.csv")
-    print(table[["stranger", "grade", "right", "law"]].to_string())
-
-
-if __name__ == "__main__" and "get_ipython" not in globals():
-    main()

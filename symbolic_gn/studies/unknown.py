@@ -23,7 +23,8 @@ from ..core.graph import edges
 from ..data.scales import Scales
 from ..laws.law import Law
 from ..laws.scales import law_in_units
-from .strangers import Stranger, ask_all, ask_stranger, motion_table, orbits
+from .answers import ask_all, ask_stranger
+from .strangers import Stranger, motion_table, orbits
 
 # %% ../../nbs/studies/05_unknown.ipynb #50500007
 FORMS = (
@@ -113,8 +114,8 @@ def unknown_world(seed: int) -> Stranger:
     rng = np.random.default_rng([20261128, seed])
     form, setting = numbered_form(FORMS[rng.integers(len(FORMS))], rng), drawn_setting(rng)
     r = np.linspace(0.7, 2.5, 50)
-    size = np.mean(np.abs(np.broadcast_to(Law.of(form).numpy()(r=r, m_i=1.0, m_j=1.2, q_i=1.0, q_j=1.2), r.shape)))
-    law = Law.of(f"{rng.uniform(0.5, 2) / size:.4g}*({form})")
+    sizes = np.abs(np.broadcast_to(Law.of(form).numpy()(r=r, m_i=1.0, m_j=1.2, q_i=1.0, q_j=1.2), r.shape))
+    law = Law.of(f"{rng.uniform(0.5, 2) / (np.median(sizes) or np.mean(sizes)):.4g}*({form})")
     charged = "q_i" in form
     massive = "m_i" in form or bool(rng.random() < 0.5)
     units = setting.units if massive else Scales(setting.units.length, setting.units.time, 1.0, setting.units.charge)
