@@ -24,7 +24,7 @@ from ..laws.law import Law
 
 # %% ../../nbs/studies/04_strangers.ipynb #50400007
 def orbits(
-    law: Law,
+    law: Any,  # anything with `accelerations(position, velocity, mass, charge)`
     position: Float[np.ndarray, "... body axis"],  # where they begin
     velocity: Float[np.ndarray, "... body axis"],
     mass: Float[np.ndarray, "... body"],

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -220,10 +221,10 @@ def world_without_law(seed: int) -> Stranger:
 SORTS = {"law": unknown_world, "no law": world_without_law}
 
 
-def ask_unknown(sort: str, seed: int, folder: Path) -> dict:
-    "The answer to one world, as a row."
+def ask_unknown(sort: str, seed: int, folder: Path, **settings: Any) -> dict:
+    "The answer to one world, as a row; settings are those of `discover`."
     stranger = SORTS[sort](seed)
-    row = ask_stranger(stranger, f"{sort} {seed}".replace(" ", "_"), folder, seed)
+    row = ask_stranger(stranger, f"{sort} {seed}".replace(" ", "_"), folder, seed, **settings)
     (folder / f"{row['stranger']}.csv").unlink()
     return row | dict(stranger=sort, command="", form=stranger.note)
 
