@@ -72,6 +72,12 @@ def _table(inputs: Mapping[str, np.ndarray], rows: np.ndarray, y: np.ndarray) ->
     return np.column_stack([np.asarray(inputs[n], float)[rows] for n in names]), y, names
 
 
+def _with_units_of(names: Sequence[str], options: Mapping) -> dict:
+    "Settings of a search, whose units are those of its inputs alone."
+    units = options.get("units")
+    return dict(options) if units is None else {**options, "units": {n: u for n, u in units.items() if n in names}}
+
+
 def _components(messages, rows: np.ndarray) -> list[np.ndarray]:
     "The message components that speak, one for each dimension."
     m = np.asarray(messages.components, float)
@@ -97,7 +103,7 @@ def _in_logarithms(X: np.ndarray, y: np.ndarray, names: list[str], engine, **opt
     "A front for a target that spans many orders of magnitude: searched in logarithms, told without them."
     fine = np.asarray((X > 0).all(0))
     logs = [f"log_{n}" for n, ok in zip(names, fine) if ok]
-    front = search(np.log(X[:, fine]), np.log(np.abs(y)), logs, engine, **options)
+    front = search(np.log(X[:, fine]), np.log(np.abs(y)), logs, engine, **_with_units_of((), options))
     back = {symbol(n): sp.log(symbol(n.removeprefix("log_"))) for n in logs}
     plain = lambda e: sp.Float(np.sign(y[0])) * sp.expand(sp.exp(standard(e).xreplace(back)), power_base=True)
     table = front.table.assign(sympy=[tidy(plain(e)) for e in front.table["sympy"]])
@@ -201,7 +207,8 @@ def _from_curves(
     alone = sharp.factors[0] if len(sharp.factors) == 1 else None
     best = lambda front: {select(front).sympy, front.table["sympy"].iloc[-1]}
     done = lambda front: alone is not None and any(objective.fit(alone * e).loss <= _EXACT for e in best(front))
-    fronts = [search(sharp.r[:, None], c, ["r"], **options, enough=done) for c in sharp.curves]
+    own = _with_units_of(["r"], options)
+    fronts = [search(sharp.r[:, None], c, ["r"], **own, enough=done) for c in sharp.curves]
     other, front = objective.choose(_forms(sharp.factors, fronts), **judge)
     return (other, front, fronts) if _error(other) < _error(law) else None
 
@@ -254,7 +261,8 @@ def distill(
         limit = None if time_limit is None else time_limit / len(wanted)
         seek = _in_logarithms if wide and not apart else search
         more = dict(time_limit=limit) | ({} if apart or wide else dict(enough=lambda f: judged.enough(told(f))))
-        fronts = [seek(*_table(inputs, rows, y), **options, **more) for y in wanted]
+        asked = [_table(inputs, rows, y) for y in wanted]
+        fronts = [seek(*table, **_with_units_of(table[-1], options), **more) for table in asked]
         fronts = fronts if apart else [told(f) for f in fronts]
         found.append((*judged(fronts, apart), fronts, apart))
         if objective is not None and not (apart or energies or form):

@@ -16,6 +16,7 @@ from symbolic_gn.data.neighbours import stars
 from symbolic_gn.data.properties import weighed
 from symbolic_gn.data.scales import Scales, dimensionless
 from symbolic_gn.data.trajectories import Trajectories, from_arrays
+from symbolic_gn.discover import discover
 from symbolic_gn.fit.accelerations import refit
 from symbolic_gn.fit.crowds import as_stars
 from symbolic_gn.fit.left_over import left_over
@@ -236,3 +237,9 @@ def test_unknown_worlds_are_made_of_their_seed():
     assert unknown_world(7).table.equals(unknown_world(7).table)
     notes = {world_without_law(k).note for k in (0, 6, 7)}
     assert len(notes) == 3 and "bessel" in notes & set(NO_LAW)
+
+
+def test_units_of_inputs_that_do_not_vary_are_no_burden():
+    found = discover("spring", budget="tiny", units=dict(length="m", time="s", mass="kg"), progress=False)
+    assert found.summary["units"] == dict(length="m", time="s", mass="kg")
+    assert all(len(entry) == 3 for entry in found.summary["law"]["constants"].values())
