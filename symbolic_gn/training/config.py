@@ -99,7 +99,7 @@ def cosine(optimizer: torch.optim.Optimizer, config: Config):
 SCHEDULES = {"onecycle": onecycle, "cosine": cosine}
 
 # %% ../../nbs/training/00_config.ipynb #ef9ff75b
-OF_THE_DATA = ("dim", "others", "bodies", "hides", "fields")  # what an architecture takes from the data, not from the user
+OF_THE_DATA = ("dim", "others", "bodies", "hides", "fields")  # what an architecture takes from the data
 ARCHITECTURE = {f.name: f.type for f in dataclasses.fields(Architecture) if f.name not in OF_THE_DATA}
 KINDS = {"int": int, int: int, "float": (int, float), float: (int, float), str: str, bool: bool, dict: dict,
          float | None: (int, float, type(None))}
