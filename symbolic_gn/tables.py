@@ -430,8 +430,8 @@ def _in_notebook(text: str, tables: Mapping[str, str]) -> str:
         found = re.search(r"^Markdown\(markdown\((\w+)_table\(results\)\)\)\Z", source, re.M)
         if found and cell["cell_type"] == "code":
             lines, plain = tables[found[1]].splitlines(keepends=True), ["<IPython.core.display.Markdown object>"]
-            shown = dict(data={"text/markdown": lines, "text/plain": plain}, output_type="execute_result")
-            cell["outputs"] = [shown | dict(execution_count=None, metadata={})]
+            shown = dict(data={"text/markdown": lines, "text/plain": plain}, execution_count=None, metadata={})
+            cell["outputs"] = [shown | dict(output_type="execute_result")]
     return json.dumps(book, indent=1, ensure_ascii=False) + "\n"
 
 # %% ../nbs/07_tables.ipynb #53b01d8c
