@@ -11,8 +11,9 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import sympy as sp
@@ -147,6 +148,7 @@ def _by_components(fronts: list[Front], objective: Objective | None, judge: Mapp
 
 
 _EXACT = 1e-4  # a relative error of accelerations that is rounding
+_PATIENCE = 15.0  # seconds of a search where not even a curve explains nine tenths of the accelerations
 
 
 def _error(law: Law) -> float:
@@ -157,8 +159,11 @@ def _error(law: Law) -> float:
 class _Judged:
     "The law from the proposals, and the front that it was taken from; the same question is answered once."
 
-    def __init__(self, energies: bool, objective: Objective | None, judge: Mapping, form: bool = False):
+    def __init__(
+        self, energies: bool, objective: Objective | None, judge: Mapping, form: bool = False, names: Sequence[str] = ()
+    ):
         self.energies, self.objective, self.judge, self.form, self.known = energies, objective, judge, form, {}
+        self.names = list(names)  # of what a law may use
         self.started, self.spent = time.monotonic(), 0.0
 
     def __call__(self, fronts: list[Front], apart: bool) -> tuple[Law, Front]:
@@ -180,10 +185,24 @@ class _Judged:
         except UserError:  # nothing but a constant, or nothing that fits: begin with the distance
             return self.objective.choose([symbol("r")], **self.judge)
 
+    @cached_property
+    def sharp(self) -> Any:
+        "The pair force as curves over the distance, where the objective knows them."
+        return None if self.objective is None else self.objective.sharpened(self.names)
+
+    @property
+    def hopeless(self) -> bool:
+        "Not even curves over the distance explain nine tenths of what is there."
+        return self.sharp is not None and self.sharp.loss > 0.1 * self.sharp.nothing
+
     def enough(self, front: Front) -> bool:
         "Whether the law of a front leaves nothing but rounding; not asked when that takes longer than the search."
         asked = time.monotonic()
-        if self.objective is None or self.spent > 0.5 * (asked - self.started):
+        if self.objective is None:
+            return False
+        if asked - self.started > _PATIENCE and self.hopeless:
+            return True
+        if self.spent > 0.5 * (asked - self.started):
             return False
         error = _error(self([front], False)[0])
         self.spent += time.monotonic() - asked
@@ -198,18 +217,18 @@ def _forms(factors: Sequence[sp.Basic], fronts: Sequence[Front], most: int = 40)
 
 
 def _from_curves(
-    objective: Objective, law: Law, names: Sequence[str], judge: Mapping, options: Mapping
+    judged: _Judged, law: Law, options: Mapping
 ) -> tuple[Law, Front, list[Front]] | None:
     "A law from the curves that the trajectories give, its front and the proposals; None where that is no better."
-    sharp = objective.sharpened(names) if _error(law) > _EXACT else None
-    if sharp is None or sharp.loss > 0.5 * _error(law):
+    objective, sharp = judged.objective, judged.sharp if _error(law) > _EXACT else None
+    if objective is None or sharp is None or sharp.loss > 0.5 * _error(law):
         return None
     alone = sharp.factors[0] if len(sharp.factors) == 1 else None
     best = lambda front: {select(front).sympy, front.table["sympy"].iloc[-1]}
     done = lambda front: alone is not None and any(objective.fit(alone * e).loss <= _EXACT for e in best(front))
     own = _with_units_of(["r"], options)
     fronts = [search(sharp.r[:, None], c, ["r"], **own, enough=done) for c in sharp.curves]
-    other, front = objective.choose(_forms(sharp.factors, fronts), **judge)
+    other, front = objective.choose(_forms(sharp.factors, fronts), **judged.judge)
     return (other, front, fronts) if _error(other) < _error(law) else None
 
 # %% ../nbs/04_pysr.ipynb #29e51918
@@ -249,7 +268,7 @@ def distill(
     options = settings | dict(engine=engine, seed=seed) | ({} if out is None else {"out": out})
     central = energies or (objective is None and across < 0.25)  # no reason to doubt it
     ways = [bool(component_wise)] if component_wise is not None or central or form else [False, True]
-    judged = _Judged(energies, objective, judge, bool(form))
+    judged = _Judged(energies, objective, judge, bool(form), list(features))
     found: list[tuple[Law, Front, list[Front], bool]] = []
     for apart in ways:
         if found and _error(found[0][0]) < 0.05:
@@ -258,7 +277,8 @@ def distill(
         wanted = _components(messages, rows) if apart else [scalar[rows]]
         if not wanted:
             break  # no component says anything
-        limit = None if time_limit is None else time_limit / len(wanted)
+        given = min(_PATIENCE, time_limit or 60.0) if apart and found and judged.hopeless else time_limit
+        limit = None if given is None else given / len(wanted)
         seek = _in_logarithms if wide and not apart else search
         more = dict(time_limit=limit) | ({} if apart or wide else dict(enough=lambda f: judged.enough(told(f))))
         asked = [_table(inputs, rows, y) for y in wanted]
@@ -266,7 +286,7 @@ def distill(
         fronts = fronts if apart else [told(f) for f in fronts]
         found.append((*judged(fronts, apart), fronts, apart))
         if objective is not None and not (apart or energies or form):
-            finer = _from_curves(objective, found[0][0], list(features), judge, options | dict(time_limit=time_limit))
+            finer = _from_curves(judged, found[0][0], options | dict(time_limit=time_limit))
             found[0] = (finer[0], finer[1], [*fronts, *finer[2]], apart) if finer else found[0]
     central_is_fine = objective is not None and _error(found[-1][0]) > 0.5 * _error(found[0][0])
     law, front, fronts, apart = found[0 if central_is_fine else -1]

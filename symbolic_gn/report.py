@@ -143,9 +143,9 @@ def save_discovery(discovery: Discovery, folder: Path) -> None:
     rule = discovery.distillation.law.provenance.get("rule", "best")
     discovery.front.plot(rule if rule in RULES else "best", ax=figure.subplots())
     save_figure(figure, folder / "figures" / "front.png")
-    files = sorted((folder / "figures").glob("*.png"), key=lambda p: (p.stem != "rollout", p.stem))
-    first, *others = [f"\n![{p.stem}](figures/{p.name})\n" for p in files]
-    write_atomic(folder / "report.md", report(discovery.summary, first) + "".join(others))
+    pictures = {p.stem: f"\n![{p.stem}](figures/{p.name})\n" for p in sorted((folder / "figures").glob("*.png"))}
+    orbits = pictures.pop("rollout", "")
+    write_atomic(folder / "report.md", report(discovery.summary, orbits) + "".join(pictures.values()))
     write_atomic(folder / "discovery.json", json.dumps(discovery.summary, indent=1))
 
 # %% ../nbs/06_report.ipynb #78e6a63e

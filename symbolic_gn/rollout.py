@@ -208,7 +208,7 @@ def mae(
     "Mean absolute error of the acceleration, per body and axis, over random moments, each by its belief."
     sims, frames = draw_snapshots(trajectories, snapshots, seed)
     accelerate, wrong = accelerate_with(source, trajectories.edge_index), []
-    weight = belief(trajectories.doubt[sims, frames])
+    weight = belief(trajectories.doubt[sims, frames], np.abs(trajectories.acceleration[sims, frames]).mean((1, 2)))
     for s, t in zip(*(np.array_split(part, -(-len(sims) // batch)) for part in (sims, frames))):
         state = trajectories.position[s, t], trajectories.velocity[s, t], trajectories.mass[s], trajectories.charge[s]
         others = {name: a[s] for name, a in trajectories.others.items()}

@@ -25,7 +25,8 @@ from .core.graph import edges
 from .data.observations import NOISY_POSITIONS, Observations, estimate, observed
 from .data.properties import weighed
 from .data.scales import dimensionless, remembered_scales
-from .data.trajectories import Trajectories, assemble, check_array, check_positive, in_pieces
+from .data.checks import check_array, check_positive
+from .data.trajectories import Trajectories, assemble, in_pieces
 from .data.orbits import angular_momentum, animate, drift, momentum, plot
 from .data.trajectories import differentiate, from_arrays
 from .fit.crowds import CROWD, as_stars

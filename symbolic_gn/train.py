@@ -28,6 +28,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from .core.errors import UserError, choose
+from .core.graph import typical_size
 from .core.stages import versions
 from symbolic_gn.models import (
     MODELS, Architecture, Model, Prediction, batch_edges, keep_strongest, nodes, opposites, prune_count
@@ -275,7 +276,7 @@ def prepare(config: Config, trajectories) -> Trainer:
     torch.manual_seed(config.seed)
     model = build(config, describe(trajectories))
     if config.compress_loss:
-        model.scale.fill_(float(np.median(np.abs(trajectories.acceleration[train[:200]]))) or 1.0)
+        model.scale.fill_(typical_size(np.abs(trajectories.acceleration[train[:200]])) or 1.0)
     model.prepare(Snapshots(trajectories, train))
     parts = descent_parts(config, fabric, model)
     data = [Snapshots(trajectories, part, fabric.device) for part in (train, validation)]

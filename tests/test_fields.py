@@ -31,8 +31,8 @@ from symbolic_gn.models import make_model
 from symbolic_gn.report import PRINTERS, snippet
 from symbolic_gn.simulate import Given, prepared
 from symbolic_gn.studies.answers import ask
-from symbolic_gn.studies.strangers import STRANGERS, orbits
-from symbolic_gn.studies.unknown import FORMS, NO_LAW, numbered_form, unknown_world, world_without_law
+from symbolic_gn.studies.strangers import STRANGERS, numbered_form, orbits
+from symbolic_gn.studies.unknown import FORMS, NO_LAW, unknown_world, world_without_law
 
 few = settings(max_examples=20, deadline=None)
 
@@ -98,7 +98,7 @@ def test_a_network_learns_what_fields_leave():
 
 
 def test_moments_count_by_what_is_known_of_their_error():
-    np.testing.assert_allclose(belief(np.zeros(4)), 1)
+    np.testing.assert_allclose(belief(np.zeros(4), np.ones(4)), 1)
     time = 0.1 * np.arange(60)
     x = np.stack([np.stack([np.cos(time), np.sin(time)], -1), -np.stack([np.cos(time), np.sin(time)], -1)], 1)
     data = from_arrays(np.stack([x, 2 * x, 3 * x]), dt=0.1)

@@ -14,7 +14,8 @@ from scipy.spatial import cKDTree
 
 from ..core.boxes import box_sides, nearest_image
 from ..core.errors import UserError
-from .trajectories import BODY, FULL, Trajectories, assemble, with_doubt
+from .checks import BODY, FULL
+from .trajectories import Trajectories, assemble, with_doubt
 
 # %% ../../nbs/data/06_neighbours.ipynb #d6000007
 def _neighbours(

@@ -13,7 +13,8 @@ from jaxtyping import Float, Int, Num
 from numpy.typing import ArrayLike
 
 from ..core.errors import UserError, choose
-from .trajectories import BODY, Trajectories
+from .checks import BODY
+from .trajectories import Trajectories
 
 # %% ../../nbs/data/03_properties.ipynb #c92479c3
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float, Int
 from scipy.interpolate import make_interp_spline
 
 from ..core.errors import UserError
+from ..core.graph import typical_size
 
 # %% ../../nbs/data/00b_recordings.ipynb #dcb0007
 @dataclass(frozen=True)
@@ -143,7 +144,7 @@ def doubt_of(
     "The relative errors of accelerations, small ones against a tenth of a typical one."
     size = np.linalg.norm(acceleration, axis=-1)
     known = size if there is None else size[there]
-    return off / (size + 0.1 * (np.median(known) if known.size else 1.0) + 1e-300)
+    return off / (size + 0.1 * (typical_size(known) if known.size else 1.0) + 1e-300)
 
 
 def motion_of(

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 
 import numpy as np
 
+from ..core.graph import typical_size
 from .trajectories import Trajectories
 
 # %% ../../nbs/data/05_scales.ipynb #dc50007
@@ -31,7 +32,7 @@ class Scales:
 def _typical(values: np.ndarray) -> float:
     "The median size of what is not 0, to three digits; 1 where there is nothing."
     size = np.abs(values[np.isfinite(values) & (values != 0)])
-    return float(f"{np.median(size):.3g}") if size.size else 1.0
+    return float(f"{typical_size(size):.3g}") if size.size else 1.0
 
 
 def scales_of(

@@ -23,7 +23,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from .network import EQL, PRIMITIVES, check_whole, pick_trial
-from .sowing import ScaledTable, read_state, sow, typical_size, typical_table, unplanted
+from .sowing import ScaledTable, read_state, sow, column_size, typical_table, unplanted
 from .surgery import FAITHFUL_FORMULA, Problem, SurgeryState, operate, readable_states, solve_problems
 from .training import Stage, train_trials
 from ..laws.constants import polished
@@ -131,7 +131,7 @@ def formula_front(
 ) -> Front:
     "A front of tidy formulas and the median; errors that only rounding can tell apart count as equal."
     middle = float(np.median(y))
-    floor = max(1e-9 * float(typical_size(y - middle)), 1e-15 * float(np.abs(y).max()))
+    floor = max(1e-9 * float(column_size(y - middle)), 1e-15 * float(np.abs(y).max()))
     return front_of([*found, sp.Float(middle)], X, y, names, weights, floor)
 
 # %% ../../nbs/eql/04_regressor.ipynb #4ff01dc3

@@ -8,7 +8,7 @@ __all__ = ['common_factor', 'Sample', 'sample_by_body', 'rescaled', 'symmetric',
 
 # %% ../../nbs/fit/07_hidden.ipynb #c9cd2397
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
@@ -315,6 +315,7 @@ class HiddenObjective(Accelerations):
     def evidence(self) -> Evidence: return self.sample.given(self.values)
     @property
     def trajectories(self) -> Trajectories: return with_property(self._data, self.hidden, self.values[self.who])
+    def sharpened(self, names: Sequence[str]) -> None: return None  # not before the values are known
     def dress(self, data: Trajectories) -> Trajectories:
         "The values found in the place of the bodies' numbers."
         return with_property(data, self.hidden, self.values[getattr(data, self.hidden).astype(int)])

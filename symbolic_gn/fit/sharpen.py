@@ -14,6 +14,7 @@ import sympy as sp
 from jaxtyping import Float
 from scipy.interpolate import BSpline
 
+from ..core.graph import matters
 from ..laws.evidence import Evidence
 from ..laws.formula import evaluate, symbol
 
@@ -80,6 +81,7 @@ class Sharpened:
     curves: tuple[Float[np.ndarray, " point"], ...]  # one for each factor
     target: str  # "force" or "acceleration"
     loss: float  # mean weighted error of accelerations on snapshots that were not fitted
+    nothing: float  # the same of no force at all
     fields: Mapping[str, float] = field(default_factory=dict)  # what each body feels beside it, by name
 
 
@@ -94,17 +96,30 @@ def _with_one_more(
     return min(tried, key=lambda t: t[0])
 
 
+def _enough(data: Evidence) -> int:
+    "Snapshots for some thousand numbers that say something."
+    eventful = matters(np.linalg.norm(data.weighted, axis=-1).max(1)).mean()
+    return int(max(500, 4000 // data.weighted[0].size) / max(eventful, 0.1))
+
+
+def _spread(r: np.ndarray, curves: list[np.ndarray], points: int) -> Float[np.ndarray, " point"]:
+    "Where to tell curves: all over the distances; where most carry no force, half of the points where some is."
+    eventful, among = matters(np.max(np.abs(curves), axis=0)), np.linspace(0.01, 0.99, points)
+    if eventful.mean() > 0.5:
+        return np.quantile(r, among)
+    return np.sort(np.r_[np.quantile(r, among[::2]), np.quantile(r[eventful], among[1::2])])
+
+
 def sharpen(
     data: Evidence,
     names: Iterable[str],  # of the properties that a law may use
     *,
-    snapshots: int | None = None,  # that are looked at; None: some thousand numbers
+    snapshots: int | None = None,  # that are looked at; None: as many as say something
     points: int = 400,  # of each curve
     most: int = 2,  # factors
 ) -> Sharpened:
     "The pair force as the trajectories have it, without a guess of its form."
-    snapshots = max(500, 4000 // data.weighted[0].size) if snapshots is None else snapshots
-    data, best = data.first(snapshots), (np.inf, (), np.zeros(0), "force")
+    data, best = data.first(snapshots or _enough(data)), (np.inf, (), np.zeros(0), "force")
     curve, r, y = Curve(data.inputs["r"]), data.inputs["r"].ravel(), data.weighted.ravel()
     splines, others = curve(data.inputs["r"]), [a.ravel()[:, None] for a in data.alone.values()]
     vary = [n for n in names if n in data.inputs and np.ptp(data.inputs[n]) > 0]
@@ -116,7 +131,8 @@ def sharpen(
                 break
             best = (loss, known, c, target)
     loss, known, c, target = best
-    grid = np.quantile(r, np.linspace(0.01, 0.99, points))
     parts = c[: len(known) * splines.shape[-1]].reshape(len(known), -1)
     alone = dict(zip(data.alone, map(float, c[parts.size :])))
-    return Sharpened(known, grid, tuple(curve(grid) @ part for part in parts), target, loss, alone)
+    grid = _spread(r, [splines.reshape(len(r), -1) @ part for part in parts], points)
+    nothing = float(np.minimum(np.abs(halves(y, data.weighted[0].size)[1]), 10).mean())
+    return Sharpened(known, grid, tuple(curve(grid) @ part for part in parts), target, loss, nothing, alone)

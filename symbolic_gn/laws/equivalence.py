@@ -119,12 +119,21 @@ def _same_form(f: sp.Basic, g: sp.Basic, unit: Sequence[str], tolerance: float, 
     return c if c is None or freedom != "none" or abs(c - 1) <= tolerance else None
 
 # %% ../../nbs/laws/03_equivalence.ipynb #94fa3a1a
+def _relative(
+    off: Real[np.ndarray, " edge"], f: Real[np.ndarray, " edge"], g: Real[np.ndarray, " edge"]
+) -> float:
+    "95th percentile of a difference beside two sizes, over edges where there is a force at all."
+    there = (f != 0) | (g != 0)
+    if not there.any():
+        return 0.0
+    scale = ((f + g) / 2)[there] + 0.25 * np.median(g[there]) + 1e-300
+    with np.errstate(all="ignore"):
+        return float(np.percentile(np.nan_to_num(off[there] / scale, nan=9.0, posinf=9.0), 95))
+
+
 def _difference(f: Real[np.ndarray, " edge"], g: Real[np.ndarray, " edge"]) -> float:
     "95th percentile of the relative difference; weak values are measured against the law's typical size."
-    scale = (np.abs(f) + np.abs(g)) / 2 + 0.25 * np.median(np.abs(g)) + 1e-300
-    with np.errstate(all="ignore"):
-        off = np.nan_to_num(np.abs(f - g) / scale, nan=9.0, posinf=9.0)
-    return float(np.percentile(off, 95))
+    return _relative(np.abs(f - g), np.abs(f), np.abs(g))
 
 # %% ../../nbs/laws/03_equivalence.ipynb #a710ee99
 def _ratio(f: np.ndarray, g: np.ndarray) -> np.ndarray:
@@ -165,8 +174,7 @@ def _vector_difference(f: Law, g: Law, inputs: Mapping[str, np.ndarray]) -> Equi
     d = np.stack([inputs[n] for n in ("dx", "dy", "dz") if n in inputs], axis=-1)
     vf, vg = (pair_force(law, inputs, d / inputs["r"][:, None]) for law in (f, g))
     size = lambda v: np.linalg.norm(v, axis=-1)
-    error = float(np.percentile(size(vf - vg) / ((size(vf) + size(vg)) / 2 + 0.25 * np.median(size(vg)) + 1e-300), 95))
-    return Equivalence(False, None, None, error)
+    return Equivalence(False, None, None, _relative(size(vf - vg), size(vf), size(vg)))
 
 # %% ../../nbs/laws/03_equivalence.ipynb #15a50cc6
 def _inputs_of(data: Any, charges: str) -> Mapping[str, np.ndarray]:

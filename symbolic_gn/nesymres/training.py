@@ -8,12 +8,14 @@ __all__ = ['TrainingSettings', 'training_settings', 'as_tensors', 'word_loss', '
            'write_proposer', 'read_proposer', 'ship', 'shipped_network']
 
 # %% ../../nbs/nesymres/02b_training.ipynb #5fb00004
+import contextlib
 import functools
 import hashlib
 import json
 import math
 import platform
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.resources import files
@@ -238,6 +240,14 @@ def parted(bank: Bank, settings: TrainingSettings) -> tuple[Bank, Bank]:  # to l
     return learned, kept
 
 # %% ../../nbs/nesymres/02b_training.ipynb #5fb0000f1
+@contextlib.contextmanager
+def _silent_norms():
+    "Without torch's remark that norms in bfloat16 with weights in float32 are not its fastest ones."
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Mismatch dtype between input and weight")
+        yield
+
+
 def train_proposer(
     bank: Bank,
     out: str | Path,  # folder: state.safetensors, network.safetensors, curve.csv
@@ -266,7 +276,8 @@ def train_proposer(
     to_come = range(state.step, settings.steps)
     ahead = StepExamples(learned, settings)
     examples = DataLoader(ahead, batch_size=None, sampler=to_come, num_workers=jobs, collate_fn=tuple)
-    with tqdm(total=settings.steps, initial=state.step, desc="training", disable=not progress) as bar:
+    bar = tqdm(total=settings.steps, initial=state.step, desc="training", disable=not progress)
+    with bar, _silent_norms():
         for tensors in examples:
             losses.append(training_step(state, network, tensors, fabric))
             bar.update()

@@ -7,7 +7,7 @@ __all__ = ['drawn', 'weigh', 'loosened', 'power', 'weighed_front', 'WeighingObje
 
 # %% ../../nbs/planets/02_weigh.ipynb #e2dd3e63
 import contextlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -109,6 +109,7 @@ class WeighingObjective(Accelerations):
     def weigh(self, law: Law) -> Together:
         return weigh(law, self.trajectories, self.masses, count=max(self.snapshots // 2, 200))
 
+    def sharpened(self, names: Sequence[str]) -> None: return None  # not before the masses are known
     def dress(self, data: Trajectories) -> Trajectories: return with_property(data, "mass", self.masses)
 
     def choose(

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['STRANGERS', 'G', 'SUN', 'orbits', 'motion_table', 'wide_table', 'Stranger', 'two_stars', 'drag_per_mass', 'runs',
-           'soft_balls', 'charges_in_a_box', 'random_clocks', 'missing_positions', 'field_at_rest',
+           'numbered_form', 'soft_balls', 'charges_in_a_box', 'random_clocks', 'missing_positions', 'field_at_rest',
            'random_accelerations', 'shuffled_moments', 'three_bodies']
 
 # %% ../../nbs/studies/04_strangers.ipynb #50400004
@@ -197,7 +197,20 @@ def runs(
     told = dict(zip(("mass", "charge"), (np.stack(parts) for parts in zip(*fixed))))
     return motion_table(time, {n: {"": x, "v": v}[n] for n in seen}, told if charged else dict(mass=told["mass"]))
 
-# %% ../../nbs/studies/04_strangers.ipynb #50400014
+# %% ../../nbs/studies/04_strangers.ipynb #50400015
+def numbered_form(form: str, rng: np.random.Generator) -> str:
+    "A form with its numbers drawn."
+    known: dict[str, str] = {}
+    parts = form.replace("}", "{").split("{")
+    for k in range(1, len(parts), 2):
+        name, _, bounds = parts[k].rpartition("=")
+        if ":" in bounds:
+            low, high = map(float, bounds.split(":"))
+            known[name] = f"{rng.uniform(low, high):.3g}"
+        parts[k] = known[name if ":" in bounds else bounds]
+    return "".join(parts)
+
+# %% ../../nbs/studies/04_strangers.ipynb #50400017
 def _gravity(form: str, noise: float = 0.0) -> Callable:
     def make(rng: np.random.Generator) -> Stranger:
         law = Law.of(f"{round(rng.uniform(5e-5, 8e-5), 8)}*{form}")
@@ -212,13 +225,8 @@ def _world(form: str, says: Sequence[str] = (), **how: Any) -> Callable:
     fields = how.pop("fields", {})
 
     def make(rng: np.random.Generator) -> Stranger:
-        def number(bounds: str) -> str:
-            low, high = map(float, bounds.split(":"))
-            return f"{rng.uniform(low, high):.3g}"
-
-        parts = lambda text: enumerate(text.replace("}", "{").split("{"))
-        drawn = lambda text: "".join(number(p) if k % 2 else p for k, p in parts(text))
-        law = Law.of(drawn(form), fields={n: float(drawn(s)) for n, s in fields.items()})
+        drawn = {n: float(numbered_form(text, rng)) for n, text in fields.items()}
+        law = Law.of(numbered_form(form, rng), fields=drawn)
         return Stranger(runs(law, rng, **how), law, tuple(says))
     return make
 
@@ -229,16 +237,16 @@ STRANGERS |= {
     "gravity_sender": _gravity("m_i*m_j/r**2"), "gravity_sender_noisy": _gravity("m_i*m_j/r**2", 1e-4),
     "cubic_spring": _world("{0.5:2}*(r - {0.6:1.4})**3"),
     "stiffening_spring": _world("{1:2}*(r - {0.6:1.4}) + {0.2:0.8}*(r - 1)**3"),
-    "hertz": _world("Piecewise((-{40:90}*({0.8:1.2} - r)**1.5, r < 1), (0, True))"),
+    "hertz": _world("Piecewise((-{40:90}*({d=0.8:1.2} - r)**1.5, r < {d}), (0, True))"),
     "ripples": _world("{0.8:1.6}*sin({1.5:2.5}*r)/r"),
-    "yukawa": _world("-{1:2}*q_i*q_j*exp(-r/{1:2})*(1/r**2 + 1/({1:2}*r))", charged=True, spread=1.5),
+    "yukawa": _world("-{1:2}*q_i*q_j*exp(-r/{l=1:2})*(1/r**2 + 1/({l}*r))", charged=True, spread=1.5),
     "uniform_gravity": _world("{1:2}*(r - {0.6:1.4})", fields=dict(push_y_per_mass="{-1.5:-0.5}"), seen=("",)),
     "trap": _world("-{0.5:1.5}*q_i*q_j/(r + 0.1)", fields=dict(trap="{1:3}", push_x="{0.2:0.9}"), charged=True),
     "magnet": _world("-{0.5:1.5}*q_i*q_j/(r + 0.1)**2", fields=dict(q_turn_z="{1:2}"), charged=True),
     "wind": _world("{1:2}*(r - {0.6:1.4})", fields=dict(drag="{0.3:0.8}", push_x="{0.2:0.6}", drag2="{0.1:0.4}")),
 }
 
-# %% ../../nbs/studies/04_strangers.ipynb #50400017
+# %% ../../nbs/studies/04_strangers.ipynb #5040001a
 def _crowd(
     strength: Callable,  # (r, q_i, q_j); positive attracts
     reach: float,
@@ -292,7 +300,7 @@ def charges_in_a_box(rng: np.random.Generator) -> Stranger:
     table = motion_table(0.002 * np.arange(400), {"": path[:, None]}, dict(charge=q[None]))
     return Stranger(table, law, ("--box", "1"))
 
-# %% ../../nbs/studies/04_strangers.ipynb #50400019
+# %% ../../nbs/studies/04_strangers.ipynb #5040001c
 def _r2(rng: np.random.Generator, dt: float, frames: int = 100) -> tuple[pd.DataFrame, Law]:
     "The attraction of masses, softened, from positions alone."
     law = Law.of(f"{rng.uniform(0.5, 2):.3g}*m_i*m_j/(r + {rng.uniform(0.1, 0.3):.2g})**2")
