@@ -10,13 +10,12 @@ from hypothesis import strategies as st
 
 from symbolic_gn.core.errors import UserError
 from symbolic_gn.core.graph import edge_inputs
-from symbolic_gn.data.checks import TAKEN
+from symbolic_gn.data.checks import TAKEN, check_positive
 from symbolic_gn.data.files import read_dataset, replaced, write_dataset
 from symbolic_gn.data.orbits import angular_momentum, animate, drift, momentum, plot
 from symbolic_gn.data.properties import PROPERTIES, balance, numbers, with_property
 from symbolic_gn.data.trajectories import (
     Trajectories,
-    check_positive,
     draw_snapshots,
     from_arrays,
     node_features,
