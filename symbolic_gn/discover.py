@@ -193,7 +193,8 @@ def discover(
     kind = DATA_KINDS[source.data_kind]
     check_units_of(source, units)
     config = kind.config(model or source.default_model, plan, loss, seed, settings, source.bodies or 4)
-    engine = MODELS[config.model].formula or require_engine(engine, dict(engine_settings or {}, operators=operators))
+    asked = dict(engine_settings or {}) | ({"operators": operators} if operators else {})
+    engine = MODELS[config.model].formula or require_engine(engine, asked)
     folder = checked_out(out)
     with stage("load", seconds, say):
         data = source.load(plan, seed, folder=folder, resume=resume)
@@ -209,7 +210,7 @@ def discover(
         objective = source.objective(train, run.model, seed=seed)
         heard = run.model.hear(kind.listen(run.model, train, plan, seed), train)
         search = search_settings(plan, source.features(heard), engine_settings, operators, units)
-        search |= dict(seed=seed, out=folder and folder / "search.csv")
+        search |= dict(seed=seed, out=folder and folder / "search.csv", progress=progress)
         found = run.model.read(heard, objective) or kind.distill(heard, objective, engine=engine, **search)
     with stage("check", seconds, say):
         sets = source.tests(test, plan, seed)

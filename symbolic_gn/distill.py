@@ -46,6 +46,12 @@ class Distillation:
         "What the messages alone say, by PySR's rule and up to a factor: no trajectory has touched it."
         return Law.of(select(self.proposals[0], "best").sympy)
 
+    @property
+    def searches(self) -> list[dict]:
+        "What each search says of itself: the circle that found its last formula, why it stopped, seconds."
+        said = (getattr(front, "notes", None) or {} for front in self.proposals)
+        return [{k: notes[k] for k in ("circle", "stopped", "seconds")} for notes in said if "circle" in notes]
+
     def _repr_latex_(self) -> str: return self.law._repr_latex_()
 
 # %% ../nbs/04_pysr.ipynb #d147d507
@@ -250,6 +256,7 @@ def distill(
     edges: int = 3000,  # rows for the search
     polish: int = 4,  # rounds of small repairs on the trajectories; 0: only refit
     out: str | Path | None = None,  # CSV of finished searches, to resume from
+    progress: bool = False,  # show bars
     **settings,  # of the engine; template: a form with holes that its formulas shall have
 ) -> Distillation:
     "From messages to a law: align, trim, search, fit."
@@ -265,7 +272,7 @@ def distill(
     rows = np.random.default_rng(seed).permutation(kept)[:edges]
     notes = dict(engine=_name_of(engine), seed=seed, rule=rule, across=across, **trimmed)
     judge = dict(rule=rule, polish=0 if form else polish, seed=seed, provenance=notes)
-    options = settings | dict(engine=engine, seed=seed) | ({} if out is None else {"out": out})
+    options = settings | dict(engine=engine, seed=seed, progress=progress) | ({} if out is None else {"out": out})
     central = energies or (objective is None and across < 0.25)  # no reason to doubt it
     ways = [bool(component_wise)] if component_wise is not None or central or form else [False, True]
     judged = _Judged(energies, objective, judge, bool(form), list(features))

@@ -31,6 +31,7 @@ from symbolic_gn.nesymres.paper_network import PaperNetwork, PaperShape
 from symbolic_gn.nesymres.paper_search import paper_search
 from symbolic_gn.nesymres.training import write_proposer
 from symbolic_gn.nesymres.transformer import NetworkShape, Proposer
+from symbolic_gn.search.engines import require_engine
 
 rng = np.random.default_rng(0)
 X = rng.uniform(-3, 3, (100, 2))
@@ -129,7 +130,9 @@ def test_what_is_missing_is_told_before_any_work():
         shipped_network()
     except UserError as error:
         assert "weights are missing" in str(error)
-    assert nesymres_operon.check is nesymres.check is shipped_network
+    assert callable(nesymres_operon.check) and callable(nesymres.check)
+    with pytest.raises(UserError, match="nowhere.safetensors is not there"):
+        require_engine("nesymres", dict(network="nowhere.safetensors"))
     assert NeSymReSRegressor(time_limit=3).get_params()["time_limit"] == 3
 
 

@@ -1,4 +1,6 @@
 "Sums of two functions of one input, and what fronts and engines promise beside them."
+from functools import partial
+
 import numpy as np
 import pytest
 import sympy as sp
@@ -6,7 +8,7 @@ import sympy as sp
 from symbolic_gn.core.errors import UserError
 from symbolic_gn.laws.formula import symbol
 from symbolic_gn.search.engine import front_of
-from symbolic_gn.search.engines import require_engine, search
+from symbolic_gn.search.engines import ENGINES, require_engine, search
 from symbolic_gn.search.front import Front, select
 from symbolic_gn.search.pairs import paired
 
@@ -52,13 +54,22 @@ def test_settings_are_asked_for_before_the_work():
 
 @pytest.mark.parametrize("engine, setting, told", [
     ("operon", dict(restart=2), "did you mean 'restarts'"),
-    ("operon", dict(restarts="many"), "must be like 4"),
-    ("operon", dict(restarts=2.5), "must be like 4"),
-    ("operon", dict(restarts=True), "must be like 4"),
+    ("operon", dict(restarts="many"), "must be int, like 4"),
+    ("operon", dict(restarts=2.5), "must be int, like 4"),
+    ("operon", dict(restarts=True), "must be int, like 4"),
     ("operon", dict(evaluations=-1), "must be positive"),
     ("operon", dict(seed=3), "'seed'"),
     ("eql", dict(trails=3), "did you mean 'trials'"),
-    ("auto", dict(progress="yes"), "must be like False"),
+    ("auto", dict(progress=True), "'progress'"),
+    ("auto", dict(circles=3), "circles of the engine is 3"),
+    ("auto", dict(time_limit="soon"), "time_limit of the engine is 'soon'"),
+    ("auto", dict(time_limit=np.inf), "must be positive"),
+    ("auto", dict(guesses=["("]), "formula"),
+    ("auto", dict(guesses=[3]), "guesses of the engine is"),
+    ("auto", dict(circle_settings=dict(operon=dict(populaton=3))), "did you mean 'population'"),
+    ("auto", dict(circle_settings=dict(opron=dict(population=3))), "did you mean 'operon'"),
+    ("operon", dict(operators="+,foo"), "no operator"),
+    (partial(ENGINES["operon"], populaton=3), {}, "did you mean 'population'"),
     ("auto", dict(operators=["+", "floor"]), "engine 'auto' has no operator 'floor'"),
     ("operon", dict(operators=["+", "floor"]), "engine 'operon' has no operator 'floor'"),
     ("eql", dict(operators=["+", "floor"]), "engine 'eql' has no operator 'floor'"),

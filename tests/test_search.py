@@ -692,3 +692,17 @@ def test_a_time_limit_ends_the_search():
     X, started = table(100), time.monotonic()
     model = SymbolicRegressor("operon", time_limit=1.0, settings=dict(restarts=500, evaluations=3000))
     assert len(model.fit(X, np.sin(9 * X[:, 0])).front_) and time.monotonic() - started < 20
+
+
+def test_settings_of_a_circle_reach_its_engine(monkeypatch):
+    seen = []
+
+    def mine(X, y, names, *, population: int = 1, **told):
+        seen.append(population)
+        return front_of(["x"], X, y, names)
+
+    monkeypatch.setattr(ENGINES, "entries", ENGINES.entries | {"mine": mine})
+    X = np.linspace(0.5, 2, 60)[:, None]
+    more = dict(mine=dict(population=7))
+    search(X, X[:, 0] ** 3, ["x"], circles=[Circle("mine", 1.0)], circle_settings=more, time_limit=5)
+    assert seen == [7]

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['UNIT_COUNTS', 'EXACT', 'Grown', 'WAYS', 'EQL_OPERATORS', 'DEFAULT_OPERATORS', 'sparse_schedule', 'train_on_table',
            'sown', 'trained', 'read_formulas', 'without_terms', 'formula_front', 'find_formulas', 'operator_units',
-           'eql']
+           'eql', 'EQLRegressor']
 
 # %% ../../nbs/eql/04_regressor.ipynb #ca210923
 import math
@@ -29,6 +29,7 @@ from .training import Stage, train_trials
 from ..laws.constants import polished
 from ..laws.formula import complexity, dropped, parse, symbol
 from ..search.engine import cache_key, check_operators, checked, checked_guesses, finished, front_of, keep
+from ..search.estimator import SymbolicRegressor
 from ..search.front import Front
 
 # %% ../../nbs/eql/04_regressor.ipynb #404f4467
@@ -243,3 +244,24 @@ def eql(
 
 eql.own = find_formulas  # its settings are the engine's
 eql.operators = _KNOWN
+
+# %% ../../nbs/eql/04_regressor.ipynb #e9100002
+class EQLRegressor(SymbolicRegressor):
+    "Regression by a formula that an equation learner finds."
+
+    def __init__(
+        self,
+        engine: Any = "eql",
+        *,
+        operators: Any = None,  # names such as "+" or "exp"; None: what the engine takes by itself
+        rule: Any = "best",  # which row of the front is the law
+        validation: Any = 0.2,  # share of the rows on which the front is measured
+        time_limit: Any = None,  # seconds
+        units: Any = None,  # of the columns, and under "target" of y
+        template: Any = None,  # a form with holes
+        random_state=0,  # seed of the search and of the choice of rows
+        settings=None,  # dict of further settings of the engine
+    ):
+        super().__init__(
+            engine, operators=operators, rule=rule, validation=validation, time_limit=time_limit, units=units,
+            template=template, random_state=random_state, settings=settings)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['NESYMRES_OPERATORS', 'HYBRID', 'column_importance', 'column_sets', 'usual_rows', 'Scale', 'scale_of', 'View',
            'views_of', 'show_views', 'words_of', 'propose_rows', 'as_law', 'price_of', 'shortest_first', 'nesymres',
-           'nesymres_operon', 'NeSymReSRegressor']
+           'check_weights', 'check_hybrid', 'nesymres_operon', 'NeSymReSRegressor']
 
 # %% ../../nbs/nesymres/03e_engine.ipynb #5f3b0003
 import itertools
@@ -36,7 +36,7 @@ from .sums import summed_up
 from .targets import Target, columns_of, speaks_only, targets_before
 from .training import read_proposer, shipped_network
 from .transformer import Proposer
-from ..search.auto import Circle, Search, auto, far_out
+from ..search.auto import Circle, Search, auto, check_circles, far_out
 from ..search.engine import cache_key, check_operators, checked, checked_guesses, finished, keep
 from ..search.front import Front
 from ..search.estimator import SymbolicRegressor
@@ -351,7 +351,15 @@ def nesymres(
     return state.front()
 
 
-nesymres.check, nesymres.operators = shipped_network, NESYMRES_OPERATORS
+def check_weights(network: str = "", paper: bool = False) -> None:
+    "UserError, before any work, where the weights cannot be read."
+    if network:
+        load_paper_network(network) if paper else read_proposer(network)
+    else:
+        shipped_network()
+
+
+nesymres.check, nesymres.operators = check_weights, NESYMRES_OPERATORS
 
 # %% ../../nbs/nesymres/03e_engine.ipynb #5f3b0019
 _GROWN = ("+", "-", "*", "/", "sqrt", "exp", "log", "sin", "cos")
@@ -361,6 +369,12 @@ HYBRID = (
     Circle("operon", 0.2, _GROWN, dict(restarts=3, evaluations=100_000, max_length=25), True),
     Circle("operon", 1.0, _GROWN, dict(restarts=1000, evaluations=200_000, max_length=30), True),
 )
+
+
+def check_hybrid(circles: Sequence[Circle] = HYBRID, circle_settings: Mapping[str, Mapping] | None = None) -> None:
+    "UserError, before any work, where weights or settings will not do."
+    check_weights()
+    check_circles(circles, circle_settings)
 
 
 def nesymres_operon(
@@ -375,7 +389,7 @@ def nesymres_operon(
     return auto(X, y, names, circles=circles, **settings)
 
 
-nesymres_operon.own, nesymres_operon.check, nesymres_operon.operators = auto, shipped_network, auto.operators
+nesymres_operon.own, nesymres_operon.check, nesymres_operon.operators = auto, check_hybrid, auto.operators
 
 # %% ../../nbs/nesymres/03e_engine.ipynb #5f3b001c
 class NeSymReSRegressor(SymbolicRegressor):

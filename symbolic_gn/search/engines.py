@@ -6,14 +6,20 @@
 __all__ = ['engines', 'search', 'require_engine']
 
 # %% ../../nbs/search/04_engines.ipynb #daf74b67
+import collections.abc
 import inspect
+import math
+import re
+import reprlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin
 
 import numpy as np
 
 from ..core.contracts import ENGINES
 from ..core.errors import UserError, choose
+from ..laws.formula import parse
 from ..laws.units import check_unit_texts
 from .engine import check_operators, checked
 from .front import Front
@@ -45,6 +51,7 @@ def search(
     units: Mapping[str, str] | None = None,  # of the inputs, and under "target" of y, such as {"r": "m", "target": "N"}
     template: str | None = None,  # a form with holes for the engine to fill, such as "m_i*m_j*f(r)"
     enough: Callable[[Front], bool] | None = None,  # asked between its steps: will this front do? not by all engines
+    progress: bool = False,  # show a bar; not by all engines
     **settings,  # weights, operators, seed, time_limit, guesses, out, and the engine's own
 ) -> Front:
     "Search formulas for `y` with the engine of that name."
@@ -54,7 +61,8 @@ def search(
     if template is not None:
         front = fill_template(template, X, y, names, seek, **settings)
     else:
-        asks = {"enough": enough} if enough and "enough" in _settings_of(seek) else {}
+        wishes = dict(enough=enough, progress=progress)
+        asks = {n: wish for n, wish in wishes.items() if wish and n in _settings_of(seek)}
         front = seek(X, y, names, **settings, **asks, **({} if units is None else {"units": units}))
     if units is None:
         return front
@@ -64,7 +72,23 @@ def search(
     return rank_by_units(front, units, Table(dict(zip(names, X.T)), y, w))
 
 # %% ../../nbs/search/04_engines.ipynb #dc6649c1
-_GIVEN = ("seed", "out", "weights", "enough")  # what `distill` tells every engine
+_GIVEN = ("seed", "out", "weights", "enough", "progress")  # what `distill` tells every engine
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    "Whether a value is of the annotated kind; what is not annotated may be anything."
+    options = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+    if hint in (inspect.Parameter.empty, Any):
+        return True
+    if value is None:
+        return NoneType in options
+    for kind, parts in ((get_origin(o) or o, get_args(o)) for o in options):
+        number = kind is float and type(value) in (int, float)
+        same = type(value) is kind if kind in (int, bool) else isinstance(kind, type) and isinstance(value, kind)
+        inner = parts[0] if kind is collections.abc.Sequence and parts and not isinstance(value, str) else Any
+        if number or same and (inner is Any or all(_fits(v, inner) for v in value)):
+            return True
+    return False
 
 
 def _check_setting(name: str, value: Any, known: Mapping[str, inspect.Parameter]) -> None:
@@ -73,10 +97,10 @@ def _check_setting(name: str, value: Any, known: Mapping[str, inspect.Parameter]
         return
     choose("setting of the engine", name, sorted(n for n in known if n not in _GIVEN))
     usual, number = known[name].default, type(value) in (int, float)
-    fits = number and (type(usual) is float or type(value) is int) if type(usual) in (int, float) else True
-    if type(usual) in (bool, str) and type(value) is not type(usual) or not fits:
-        raise UserError(f"setting {name} of the engine is {value!r}; it must be like {usual!r}")
-    if number and type(usual) in (int, float) and usual > 0 >= value:
+    if not _fits(value, known[name].annotation):
+        kind = re.sub(r"[\w.]+\.", "", inspect.formatannotation(known[name].annotation))
+        raise UserError(f"setting {name} of the engine is {value!r}; it must be {kind}, like {reprlib.repr(usual)}")
+    if number and (usual is None or usual > 0) and not 0 < value < math.inf:
         raise UserError(f"setting {name} of the engine is {value!r}; it must be positive")
 
 
@@ -89,11 +113,17 @@ def require_engine(
     told = {name: value for name, value in (settings or {}).items() if value is not None}
     if "template" in told:
         check_template(told.pop("template"))
-    for name, value in told.items():
-        _check_setting(name, value, _settings_of(found))
     whole = getattr(found, "func", found)  # a partial runs where its function runs
-    if known := getattr(whole, "operators", None):
-        check_operators(getattr(whole, "__name__", str(engine)), told.get("operators", ()), known)
+    told = {**getattr(found, "keywords", {}), **told}
+    known = _settings_of(whole)
+    for name, value in told.items():
+        _check_setting(name, value, known)
+    for guess in told.get("guesses", ()):
+        parse(guess) if isinstance(guess, str) else None
+    if having := getattr(whole, "operators", None):
+        wanted = told.get("operators", ())
+        words = [wanted] if isinstance(wanted, str) else wanted
+        check_operators(getattr(whole, "__name__", str(engine)), words, having)
     if check := getattr(whole, "check", None):
-        check()
+        check(**{name: told[name] for name in inspect.signature(check).parameters if name in told})
     return engine
