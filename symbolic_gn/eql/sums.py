@@ -31,7 +31,8 @@ from safetensors.torch import load as load_tensors, save as save_tensors
 
 from ..core.errors import UserError, choose, write_atomic
 from symbolic_gn.eql.digits import (
-    HALF, SUM_METHODS, Adder, Perceptron, PictureEncoder, Recipe, Z, fixed_loss, latents, line_coefficients, propose,
+    BASELINES, HALF, SUM_METHODS, Adder, Perceptron, PictureEncoder, Recipe, Z, fixed_loss, latents,
+    line_coefficients, propose,
     run_stage, searchers
 )
 from .equations import read_equation
@@ -152,7 +153,7 @@ def learn_sums(
     lesson, proposed, expr = _lesson(data, recipe, seed, how), None, None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        head = searchers(recipe, regulariser, 1000 * seed) if regulariser else Perceptron()
+        head = searchers(recipe, regulariser, 1000 * seed) if regulariser else Perceptron(BASELINES[method])
         adder = Adder(PictureEncoder(data.images.shape[1]), head)
     first, price = recipe.search // 3, {"l0": recipe.l0, "l05": recipe.l05}.get(regulariser, 0.0)
     search = Stage(first, (1e-3, recipe.lr), (0.0, 0.5)), Stage(recipe.search - first, recipe.lr, (0.5, 1.0))
@@ -268,7 +269,7 @@ def _empty_head(layout: list[dict[str, int]]) -> EQL:
 def _built(facts: dict, tensors: dict[str, torch.Tensor]) -> Sums:
     "What `save_sums` wrote, as objects."
     layout, proposed, expr = (facts.pop(k) for k in ("layout", "proposed", "expr"))
-    adder = Adder(PictureEncoder(facts["size"]), _empty_head(layout) if layout else Perceptron()).eval()
+    adder = Adder(PictureEncoder(facts["size"]), _empty_head(layout) if layout else Perceptron(BASELINES[facts["method"]])).eval()
     adder.load_state_dict(tensors)
     expr, proposed = expr and parse(expr, ["z1", "z2"]), None if proposed is None else pd.DataFrame(proposed)
     return Sums(adder, **facts, expr=expr, proposed=proposed)

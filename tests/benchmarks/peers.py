@@ -3,7 +3,7 @@
     pip install gplearn
     python tests/benchmarks/peers.py --out nbs/results/peers.csv --jobs 2
 
-Everyone has the same tables, the same operators and the defaults of its makers (pyoperon: 200,000 formulas); everyone's
+Everyone has the same tables, the same operators and the defaults of its makers (pyoperon: 200,000 formulas, once more with its constants fitted); everyone's
 answer is judged by the same rule. gplearn proposes one formula, all others a front.
 """
 import argparse
@@ -21,13 +21,19 @@ from symbolic_gn.search.problems import TWENTY
 WORDS = {"+": "add", "-": "sub", "*": "mul", "/": "div"}
 
 
-def pyoperon(X: np.ndarray, y: np.ndarray, names: Sequence[str], *, operators=(), seed=0, **_) -> Front:
-    "Operon's own estimator."
+def pyoperon(X: np.ndarray, y: np.ndarray, names: Sequence[str], *, operators=(), seed=0, fit: int = 0, **_) -> Front:
+    "Operon's own estimator; as it comes it does not fit constants."
     from pyoperon.sklearn import SymbolicRegressor
     words = ",".join([*(WORDS.get(o, o) for o in operators), "constant", "variable"])
     how = dict(objectives=["r2", "length"], max_evaluations=200_000, generations=10_000, n_threads=1, random_state=seed)
+    how |= dict(optimizer_iterations=fit) if fit else {}
     found = SymbolicRegressor(allowed_symbols=words, model_selection_criterion="mean_squared_error", **how).fit(X, y)
     return front_of([found.get_model_string(row["tree"], 12, [*names]) for row in found.pareto_front_], X, y, names)
+
+
+def pyoperon_fitted(X: np.ndarray, y: np.ndarray, names: Sequence[str], **told) -> Front:
+    "The same with three steps of its own fit for each formula."
+    return pyoperon(X, y, names, fit=3, **told)
 
 
 def _exp(x: np.ndarray) -> np.ndarray:
@@ -66,7 +72,7 @@ def main() -> None:
     p.add_argument("--jobs", type=int, default=1)
     p.add_argument("--problem", nargs="*", default=TWENTY)
     a = p.parse_args()
-    engines = ["auto", "operon", pyoperon, gplearn]
+    engines = ["auto", "operon", pyoperon, pyoperon_fitted, gplearn]
     table = benchmark.run(a.out, a.problem, engines, (0.0, 0.01), seconds=None, jobs=a.jobs)
     print(benchmark.summary(table.assign(group="twenty")).to_string(index=False))
 
