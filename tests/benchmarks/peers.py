@@ -4,7 +4,8 @@
     python tests/benchmarks/peers.py --out nbs/results/peers.csv --jobs 2
 
 Everyone has the same tables, the same operators and the defaults of its makers (pyoperon: 200,000 formulas, once more
-with its constants fitted); everyone's answer is judged by the same rule. gplearn proposes one formula, all others a front.
+with its constants fitted); everyone's answer is judged by the same rule. gplearn proposes one formula, the others a
+front.
 """
 import argparse
 from collections.abc import Sequence
