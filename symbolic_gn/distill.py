@@ -154,7 +154,7 @@ def _by_components(fronts: list[Front], objective: Objective | None, judge: Mapp
 
 
 _EXACT = 1e-4  # a relative error of accelerations that is rounding
-_PATIENCE = 15.0  # seconds of a search where not even a curve explains nine tenths of the accelerations
+_PATIENCE = 15.0  # seconds of a search where not even a curve explains four fifths of the accelerations
 
 
 def _error(law: Law) -> float:
@@ -198,8 +198,8 @@ class _Judged:
 
     @property
     def hopeless(self) -> bool:
-        "Not even curves over the distance explain nine tenths of what is there."
-        return self.sharp is not None and self.sharp.loss > 0.1 * self.sharp.nothing
+        "Not even curves over the distance explain four fifths of what is there."
+        return self.sharp is not None and self.sharp.loss > 0.2 * self.sharp.nothing
 
     def enough(self, front: Front) -> bool:
         "Whether the law of a front leaves nothing but rounding; not asked when that takes longer than the search."
