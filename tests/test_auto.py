@@ -5,7 +5,7 @@ import sympy as sp
 
 from symbolic_gn.core.contracts import ENGINES
 from symbolic_gn.core.errors import UserError
-from symbolic_gn.laws.formula import complexity, evaluate, parse, symbol
+from symbolic_gn.laws.formula import complexity, evaluate, parse, symbol, written
 from symbolic_gn.search import auto as A
 from symbolic_gn.search.front import Front, select
 
@@ -109,6 +109,41 @@ def test_an_engine_that_is_not_there_is_left_out():
 def test_what_looks_like_noise():
     assert A.looks_like_noise(X, np.random.default_rng(0).normal(size=200))
     assert not A.looks_like_noise(X, of("sin(2*x)"))
+
+
+@pytest.mark.parametrize("times", [1, 2, 10])
+@pytest.mark.parametrize("copied", [True, False])  # whole rows, or places that were measured again
+def test_repeated_rows_hide_no_noise_and_no_signal(times, copied):
+    again, generator = np.repeat(X, times, 0), np.random.default_rng(1)
+    draw = lambda: generator.normal(size=200).repeat(times) if copied else generator.normal(size=200 * times)
+    assert np.mean([A.looks_like_noise(again, draw()) for _ in range(40)]) > 0.8
+    signal = np.repeat(of("sin(2*x)"), times)
+    assert not any(A.looks_like_noise(again, signal + 0.3 * draw()) for _ in range(10))
+    few = np.repeat(X[:5], 40, 0)  # five places, far from each other
+    assert not A.looks_like_noise(few, np.repeat([1.0, -2.0, 3.0, -1.5, 0.5], 40) + 0.3 * generator.normal(size=200))
+
+
+@pytest.mark.parametrize("times", [2, 10])
+def test_a_search_of_repeated_rows_ends_at_the_noise(times):
+    noisy = of("x*sin(z)") + 0.05 * np.random.default_rng(2).normal(size=200)
+    places = np.repeat(X, times, 0)
+    front = A.auto(places, np.repeat(noisy, times), ["x", "z"], time_limit=60.0)
+    assert front.notes["stopped"] == "what is left looks like noise" and front.notes["seconds"] < 40
+    assert select(front, "best").complexity <= 8
+
+
+NESTED = ["1.1*(x + 2.25*(cos(z) - 0.31)*sin(x))*cos(z)", "0.3*(x - 0.7)/(z + 0.1234567890123457)", "x/3 + z"]
+
+
+@pytest.mark.parametrize("text", NESTED)
+def test_a_reopened_search_has_the_same_formulas(text, tmp_path):
+    expr = parse(text)
+    first, again = [searched(of(text), guesses=[expr], circles=QUICK, out=tmp_path / "search.csv") for _ in range(2)]
+    assert again.notes["stopped"] == "it was finished before"
+    assert first.table.equals(again.table) and list(first.table["sympy"]) == list(again.table["sympy"])
+    kept = [written(e) for e in first.table["sympy"]]
+    assert kept == [written(e) for e in again.table["sympy"]]
+    assert [complexity(e) for e in again.table["sympy"]] == list(first.table["complexity"])
 
 
 @pytest.mark.parametrize("text", ["1.3*(x - 0.8)**3", "0.7*(x + 2)**2 + 1", "(x - 1)**5"])

@@ -30,7 +30,7 @@ from truths import NAMES, TRUTH
 from symbolic_gn.core import registry
 from symbolic_gn.core.contracts import Engine
 from symbolic_gn.core.errors import UserError
-from symbolic_gn.laws.formula import complexity, evaluate, parse, symbol
+from symbolic_gn.laws.formula import complexity, evaluate, parse, symbol, tidy
 from symbolic_gn.search import operon as operon_module
 from symbolic_gn.search import pysr as pysr_module
 from symbolic_gn.search.auto import Circle
@@ -105,6 +105,18 @@ def test_stored_pysr_hall_of_fame_becomes_a_front(tmp_path):
     assert np.allclose(again.table["loss"], front.table["loss"])
     assert (tmp_path / "lower.csv").read_text().startswith("complexity")
     assert [f.name for f in tmp_path.iterdir()] == ["lower.csv"]
+
+
+def test_a_front_comes_back_from_its_file_as_it_was(tmp_path):
+    texts = ["0.1234567890123456*r", "1.1*(q_i + 2.25*(cos(q_j) - 0.31)*sin(q_i))*cos(q_j)", "IF(r > 2.5, m_i/3, 0)",
+             "-2*(r - 1)*m_i/(3*(r + 2))", "sqrt(2)*r**1.7/(q_i + 1)**2", "max(r - 1e-05, 0)*m_j"]
+    kept = [*map(parse, texts), sp.Mul(2, r + m_i, evaluate=False), tidy(parse("3.3*m_i*(2.1*m_j)/(0.07 + 6.9*r)"))]
+    front = Front.of((e, 1 / (1 + complexity(e)) + 1e-3 * k) for k, e in enumerate(kept))
+    assert len(front) >= 6
+    front.to_csv(tmp_path / "front.csv")
+    again = Front.from_csv(tmp_path / "front.csv", NAMES)
+    assert again.table.equals(front.table) and list(again.table["sympy"]) == list(front.table["sympy"])
+    assert [complexity(e) for e in again.table["sympy"]] == list(front.table["complexity"])
 
 
 def test_julias_numbers_are_read_and_names_are_left_alone(tmp_path):

@@ -12,7 +12,8 @@ from symbolic_gn.core.contracts import ENGINES
 from symbolic_gn.core.errors import UserError
 from symbolic_gn.laws.formula import evaluate, parse, symbol
 from symbolic_gn.laws.law import Law
-from symbolic_gn.laws.units import _registry, check_unit_texts, check_units, constants_with_units, si_units
+from symbolic_gn.laws.unit_texts import check_unit_texts, unit_table
+from symbolic_gn.laws.units import check_units, constants_with_units, si_units
 from symbolic_gn.search.engine import front_of
 from symbolic_gn.search.engines import search
 from symbolic_gn.search.estimator import SymbolicRegressor
@@ -96,7 +97,7 @@ def test_the_verdict_does_not_depend_on_the_units_chosen():
 ])
 def test_a_formula_says_the_same_in_other_units(text, units, others):
     "Inputs and constants are converted by Pint; then the result must be the converted result."
-    table, expr = _registry(), parse(text)
+    table, expr = unit_table(), parse(text)
     convert = lambda value, old, new: table.Quantity(value, old).to(new).magnitude
     inputs = {s.name: 1.3 + k for k, s in enumerate(sorted(expr.free_symbols, key=str))}
     before = float(evaluate(expr, inputs))

@@ -10,6 +10,7 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from numbers import Real
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -21,7 +22,10 @@ from ..core.boxes import box_sides
 from ..core.errors import UserError, choose, write_atomic
 from ..core.fields import FIELDS, felt_together
 from ..core.graph import edge_inputs, edges, incidence
-from .formula import as_number, evaluate, parametrise, parse, rounded, standard, symbol, tidy, typeset
+from symbolic_gn.laws.formula import (
+    as_number, evaluate, parametrise, parse, rounded, standard, symbol, tidy, typeset, written,
+)
+from .schema import check_law, readable
 
 # %% ../../nbs/laws/01_law.ipynb #af7d4ba8
 def _compiled(
@@ -42,6 +46,19 @@ def _compiled(
 
 # %% ../../nbs/laws/01_law.ipynb #65d42cc2
 TARGETS = {"force": "F", "acceleration": "a"}  # what a law may be, and its letter
+
+
+
+def _read(formula: Any) -> sp.Basic:
+    "Text or an expression as a formula; an expression is what its text says."
+    if isinstance(formula, str):
+        return parse(formula)
+    if not isinstance(formula, (sp.Basic, Real, tuple)) or isinstance(formula, bool):
+        raise UserError(f"formula: is a {type(formula).__name__}; expected text or a SymPy expression")
+    readable(found := standard(formula))
+    return parse(written(found), as_written=True)
+
+
 _ORDER = {name: place for place, name in enumerate("r m_i m_j q_i q_j dx dy dz".split())}
 
 
@@ -60,14 +77,16 @@ class Law:
     refit: ClassVar[Callable]  # fit.accelerations
     snap: ClassVar[Callable]  # and fit.snap
 
-    def __post_init__(self): choose("target", self.target, TARGETS)
+    def __post_init__(self):
+        choose("target", self.target, TARGETS)
+        check_law(self.expr, self.constants, self.mixing, self.units, self.provenance)
 
     @classmethod
     def of(
         cls, formula: str | sp.Basic, drag: float = 0.0, fields: Mapping[str, float] | None = None, **kwargs
     ) -> "Law":
         "A law from a formula with numbers, a drag, and other constants of FIELDS."
-        expr, values = parametrise(parse(formula) if isinstance(formula, str) else standard(formula))
+        expr, values = parametrise(_read(formula))
         values |= ({"drag": drag} if drag else {}) | dict(fields or {})
         return cls(expr, {n: (v, math.nan) for n, v in values.items()}, **kwargs)
 
@@ -125,6 +144,64 @@ def pair_force(
     e = np.stack([evaluate(entry, inputs) for entry in law.sympy] + [np.ones_like(inputs["r"])], axis=-1)
     return e @ np.asarray(law.mixing).T
 
+# %% ../../nbs/laws/01_law.ipynb #c5fd5801
+def _array(
+    name: str,
+    values: Any,
+    kinds: str = "iuf",  # of NumPy's types
+    wanted: str = "real numbers",  # what these are
+) -> np.ndarray:
+    "An array of numbers; UserError for all else."
+    try:
+        found = np.asarray(values)
+    except (TypeError, ValueError, RuntimeError) as e:
+        raise UserError(f"{name}: is no array; expected {wanted}") from e
+    if found.dtype.kind not in kinds:
+        raise UserError(f"{name}: is of type {found.dtype}; expected {wanted}")
+    return found
+
+
+def _fitting(
+    name: str,
+    values: Any,
+    shape: tuple[int, ...],  # that they have, or that they are repeated to
+    same: int = 0,  # so many axes at the end are never repeated
+) -> Float[np.ndarray, "..."]:
+    "Real numbers of a shape."
+    found = _array(name, values)
+    fits = found.ndim <= len(shape) and all(n in (1, m) for n, m in zip(found.shape[::-1], shape[::-1]))
+    if not fits or found.shape[-same:] != shape[-same:] and same:
+        raise UserError(f"{name} has shape {found.shape}; expected {shape}")
+    return found.astype(float, copy=False)
+
+# %% ../../nbs/laws/01_law.ipynb #c5fd5803
+def _property(name: str, values: Any, shape: tuple[int, ...]) -> Float[np.ndarray, "..."]:
+    "A property of bodies, (..., body) or one for all: finite."
+    found = _fitting(name, values, shape)
+    if not np.isfinite(found).all():
+        raise UserError(f"{name}: is not finite everywhere")
+    return found
+
+
+def _masses(values: Any, shape: tuple[int, ...], moved: bool) -> Float[np.ndarray, "..."]:
+    "Masses of bodies; a force moves only what has one."
+    found = _property("mass", values, shape)
+    if (found < 0).any() or moved and (found == 0).any():
+        raise UserError(f"mass: reaches down to {found.min():.6g}; expected {'more than' if moved else 'at least'} 0")
+    return found
+
+
+def _pairs(edge_index: Any, bodies: int) -> np.ndarray:
+    "Who acts on whom, (2, edge); None is everyone on every other."
+    if edge_index is None:
+        return edges("all", bodies)
+    pairs = _array("edge_index", edge_index, "iu", "whole numbers")
+    if pairs.ndim != 2 or len(pairs) != 2:
+        raise UserError(f"edge_index has shape {pairs.shape}; expected (2, edges)")
+    if pairs.size and not 0 <= pairs.min() <= pairs.max() < bodies:
+        raise UserError(f"edge_index: reaches from {pairs.min()} to {pairs.max()}; there are bodies 0 to {bodies - 1}")
+    return pairs.astype(int, copy=False)
+
 # %% ../../nbs/laws/01_law.ipynb #c5fd5878
 def _accelerations(
     law: Law,
@@ -137,17 +214,19 @@ def _accelerations(
     others: Mapping[str, Any],  # further properties, (..., body)
 ) -> Float[np.ndarray, "... body dim"]:
     "Sum of the law over arriving edges."
-    x = np.asarray(position, float)
-    if x.ndim < 2 or x.shape[-2] < 2:
-        raise UserError(f"position: shape {x.shape} has no two bodies; expected (..., body, dim)")
-    pairs = edges("all", x.shape[-2]) if edge_index is None else np.asarray(edge_index)
-    v, m, q = (None if a is None else np.asarray(a, float) for a in (velocity, mass, charge))
-    sides = None if box is None else box_sides(box, x.shape[-1])
-    inputs, direction = edge_inputs(x, v, m, q, pairs, {n: np.asarray(a, float) for n, a in others.items()}, sides)
+    x = _array("position", position).astype(float, copy=False)
+    if x.ndim < 2 or x.shape[-2] < 2 or not 1 <= x.shape[-1] <= 3:
+        raise UserError(f"position: shape {x.shape} has no two bodies in 1 to 3 axes; expected (..., body, axis)")
+    each, pairs = x.shape[:-1], _pairs(edge_index, x.shape[-2])
+    v = None if velocity is None else _fitting("velocity", velocity, x.shape, same=2)
+    m = None if mass is None else _masses(mass, each, law.target == "force")
+    q = None if charge is None else _property("charge", charge, each)
+    sides = None if box is None else box_sides(_array("box", box).tolist(), x.shape[-1])
+    inputs, direction = edge_inputs(x, v, m, q, pairs, {n: _property(n, a, each) for n, a in others.items()}, sides)
     m, q = 1.0 if m is None else m, 0.0 if q is None else q
     total = incidence(pairs, x.shape[-2]) @ pair_force(law, inputs, direction)
     if law.target == "force":
-        total = total / np.broadcast_to(m, x.shape[:-1])[..., None]
+        total = total / np.broadcast_to(m, each)[..., None]
     if v is None and (moving := [n for n in law.fields if FIELDS[n].shape.time]):
         raise UserError(f"velocity: is missing, and the law has a {moving[0]}")
     return total + felt_together(law.fields, x, np.zeros_like(x) if v is None else v, m, q)
@@ -160,8 +239,9 @@ def _as_force(law: Law) -> Law:
     if law.mixing is not None:  # entries and the constant column of the mixing both take the mass
         expr = sp.Tuple(*[symbol("m_i") * e for e in law.expr], symbol("m_i"))
         return replace(law, expr=expr, mixing=tuple((*row, 0.0) for row in law.mixing), target="force")
-    force = Law.of(tidy(law.sympy * symbol("m_i")), target="force", units=law.units, provenance=law.provenance)
-    return replace(force, constants={**force.constants, **{name: law.constants[name] for name in law.fields}})
+    force = Law.of(tidy(law.sympy * symbol("m_i")), target="force", provenance=law.provenance)
+    units = {n: unit for n, unit in law.units.items() if n in force.inputs}  # its constants are others
+    return replace(force, units=units, constants={**force.constants, **{name: law.constants[name] for name in law.fields}})
 
 # %% ../../nbs/laws/01_law.ipynb #7427b24e
 _FORMAT = "symbolic_gn law 1"
@@ -171,7 +251,7 @@ def _law_to_json(law: Law, path: str | Path | None = None) -> str:
     "The law as JSON text, written to a file if a path is given."
     number = lambda v: v if math.isfinite(v) else None
     content = dict(
-        format=_FORMAT, expr=str(law.expr), sympy=str(law.sympy), target=law.target, mixing=law.mixing,
+        format=_FORMAT, expr=written(law.expr), sympy=str(law.sympy), target=law.target, mixing=law.mixing,
         units=dict(law.units), constants={n: [number(v), number(e)] for n, (v, e) in law.constants.items()},
         provenance=dict(law.provenance),
     )
@@ -187,15 +267,14 @@ def _json_of(
     "The dictionary behind a source."
     if isinstance(source, Mapping):
         return dict(source), "law"
-    text, name = str(source), "law"
+    text = str(source)
+    name = "law" if text.lstrip().startswith("{") else text[:200]
     try:
-        if not text.lstrip().startswith("{"):
-            name, text = text, Path(text).read_text(encoding="utf-8")
-        data = json.loads(text)
-    except (OSError, UnicodeDecodeError, ValueError, RecursionError) as e:
-        raise UserError(f"{name[:200]}: is no law in JSON ({type(e).__name__})") from e
+        data = json.loads(text if name == "law" else Path(text).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as e:  # ValueError: no JSON, no UTF-8, or no name of a file
+        raise UserError(f"{name}: is no law in JSON ({getattr(e, 'strerror', None) or type(e).__name__})") from e
     if not isinstance(data, dict):
-        raise UserError(f"{name[:200]}: is no law in JSON")
+        raise UserError(f"{name}: is no law in JSON")
     return data, name
 
 # %% ../../nbs/laws/01_law.ipynb #17b097ad
@@ -205,15 +284,15 @@ def _law_from_json(source: str | Path | Mapping) -> Law:
     if data.get("format") != _FORMAT:
         raise UserError(f"{name}: 'format' is {data.get('format')!r}, expected {_FORMAT!r}")
     try:
-        constants = {str(n): (float(v), math.nan if e is None else float(e)) for n, (v, e) in data["constants"].items()}
-        mixing = tuple(tuple(map(float, row)) for row in data["mixing"]) if data.get("mixing") else None
-        units, provenance = dict(data.get("units", {})), dict(data.get("provenance", {}))
-        choose("target", target := data["target"], TARGETS)
-        law = Law(parse(data["expr"]), constants, target, mixing, units, provenance)
+        expr, constants, mixing = (data.get(part) for part in ("expr", "constants", "mixing"))
+        if isinstance(constants, dict):  # an error that is not known is null
+            constants = {n: tuple(math.nan if v is None else v for v in p) if isinstance(p, list) else p
+                         for n, p in constants.items()}
+        if isinstance(mixing, list):
+            mixing = tuple(tuple(row) if isinstance(row, list) else row for row in mixing)
+        expr, units, provenance = parse(expr, as_written=True), data.get("units", {}), data.get("provenance", {})
+        choose("target", target := data.get("target"), TARGETS)
+        check_law(expr, constants, mixing, units, provenance)
+        return Law(expr, constants, target, mixing, units, provenance)
     except UserError as e:
         raise UserError(f"{name}: {e}") from e
-    except (KeyError, TypeError, ValueError, AttributeError) as e:
-        raise UserError(f"{name}: a part of the law is missing or wrong ({e})") from e
-    if any(not math.isfinite(v) for v, _ in constants.values()):
-        raise UserError(f"{name}: a constant is not finite")
-    return law

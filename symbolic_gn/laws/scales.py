@@ -85,7 +85,7 @@ def law_in_units(
     for name, (value, error) in law.constants.items():
         if symbol(name) not in law.expr.free_symbols:
             continue
-        moved = replace(law, constants={**law.constants, name: (value + error, error)})
+        moved = replace(law, constants={**law.constants, name: (value + (error if error > 0 else 0.0), error)})
         other, there = _numbers_in_units(moved, unit, scales) if error > 0 else (None, {})
         off = {n: there[n] - values[n] if other == form else math.nan for n in values}
         spread = {n: math.hypot(old, off[n]) for n, old in spread.items()}

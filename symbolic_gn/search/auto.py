@@ -90,16 +90,32 @@ def significant_losses(
     return np.maximum(np.where(surplus <= 2 * spread, mean[best], mean), floor)
 
 # %% ../../nbs/search/08_auto.ipynb #c5391e39
+def _beside(
+    X: Float[np.ndarray, "row input"],
+    values: Float[np.ndarray, " row"],
+) -> Float[np.ndarray, " row"]:
+    "The mean of the other rows at the same place; where there is none, of those at the nearest place."
+    places, which, count = np.unique(X, axis=0, return_inverse=True, return_counts=True)
+    which = which.ravel()
+    sums = np.bincount(which, values)
+    found = (sums[which] - values) / np.maximum(count[which] - 1, 1)
+    if len(places) > 1:
+        scaled, alone = (places - X.mean(0)) / np.where(X.std(0) > 0, X.std(0), 1), count[which] == 1
+        near = cKDTree(scaled).query(scaled, k=2)[1][which, 1]
+        found = np.where(alone, (sums / count)[near], found)
+    return found
+
+
 def looks_like_noise(
     X: Float[np.ndarray, "row input"],
     left: Float[np.ndarray, " row"],  # errors with their sign
 ) -> bool:
     "Whether the errors at nearest neighbours have nothing to do with each other."
-    scaled = (X - X.mean(0)) / np.where(X.std(0) > 0, X.std(0), 1)
-    near = cKDTree(scaled).query(scaled, k=2)[1][:, 1]
     z = np.clip((left - np.median(left)) / (1.4826 * np.median(np.abs(left - np.median(left))) + 1e-300), -5, 5)
-    alike = float((z * z[near]).mean() / max((z * z).mean(), 1e-300))
-    return bool(alike < 2 / np.sqrt(len(left)))
+    rows = np.unique(np.column_stack([X, np.round(z, 9)]), axis=0)  # a row that stands there twice says nothing new
+    z = rows[:, -1]
+    alike = float((z * _beside(rows[:, :-1], z)).mean() / max((z * z).mean(), 1e-300))
+    return bool(alike < 2 / np.sqrt(len(z)))
 
 # %% ../../nbs/search/08_auto.ipynb #0f8abbd5
 def _relatives(expr: sp.Basic) -> list[sp.Basic]:
@@ -270,7 +286,8 @@ class _Asking:
 
     def _read(self, key: str) -> dict[int, list[sp.Basic]]:
         "Formulas that stand in the file."
-        return {k: [parse(e, self.names) for e in texts] for k, texts in finished(self.out, key).items()}
+        read = lambda text: parse(text, self.names, as_written=True)  # a formula has the complexity that it had
+        return {k: [read(e) for e in texts] for k, texts in finished(self.out, key).items()}
 
     def __call__(self, k: int, circle: Circle) -> list[sp.Basic]:
         if k not in self.kept:

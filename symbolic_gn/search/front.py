@@ -18,7 +18,7 @@ import sympy as sp
 from jaxtyping import Float
 
 from ..core.errors import UserError, choose, write_atomic
-from ..laws.formula import complexity, parse, rounded, typeset
+from ..laws.formula import complexity, parse, rounded, typeset, written
 
 # %% ../../nbs/search/00_front.ipynb #45ca9261
 def _scores(
@@ -50,7 +50,8 @@ def _read_front(
     "A CSV file of formulas as a table; every fault is named with the file."
     try:
         text = Path(path).read_text(encoding="utf-8")
-        table = pd.read_csv(io.StringIO(text), dtype={"Equation": str, "equation": str})
+        as_text = {"Equation": str, "equation": str}
+        table = pd.read_csv(io.StringIO(text), dtype=as_text, float_precision="round_trip")
     except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as e:
         raise UserError(f"{path}: is no CSV file of formulas ({type(e).__name__})") from e
     table.columns = [str(c).strip().lower() for c in table.columns]
@@ -60,7 +61,8 @@ def _read_front(
     if numbers.isna().any(axis=None):
         raise UserError(f"{path}: complexity and loss must be numbers in every row")
     try:
-        return numbers.assign(sympy=[parse(_JULIA.sub(r"\1e\2", str(e)), names) for e in table["equation"]])
+        read = lambda e: parse(_JULIA.sub(r"\1e\2", str(e)), names, as_written=True)
+        return numbers.assign(sympy=[read(e) for e in table["equation"]])
     except UserError as e:
         raise UserError(f"{path}: {e}") from e
 
@@ -98,8 +100,9 @@ class Front:
     def __repr__(self) -> str: return self.table.drop(columns="sympy").to_string(index=False)
 
     def to_csv(self, path: str | Path) -> None:
-        "Save the columns complexity, loss, score and equation."
-        write_atomic(path, self.table.drop(columns="sympy").to_csv(index=False))
+        "Save the columns complexity, loss, score and equation, with numbers in full."
+        full = self.table.assign(equation=[written(e) for e in self.table["sympy"]])
+        write_atomic(path, full.drop(columns="sympy").to_csv(index=False))
 
     @classmethod
     def from_csv(cls, path: str | Path, names: Sequence[str] | None = None, **kwargs) -> "Front":
