@@ -269,7 +269,8 @@ def _empty_head(layout: list[dict[str, int]]) -> EQL:
 def _built(facts: dict, tensors: dict[str, torch.Tensor]) -> Sums:
     "What `save_sums` wrote, as objects."
     layout, proposed, expr = (facts.pop(k) for k in ("layout", "proposed", "expr"))
-    adder = Adder(PictureEncoder(facts["size"]), _empty_head(layout) if layout else Perceptron(BASELINES[facts["method"]])).eval()
+    head = _empty_head(layout) if layout else Perceptron(BASELINES[facts["method"]])
+    adder = Adder(PictureEncoder(facts["size"]), head).eval()
     adder.load_state_dict(tensors)
     expr, proposed = expr and parse(expr, ["z1", "z2"]), None if proposed is None else pd.DataFrame(proposed)
     return Sums(adder, **facts, expr=expr, proposed=proposed)
