@@ -35,7 +35,7 @@ from symbolic_gn.discover import discover
 from symbolic_gn.simulate import Simulated, simulate
 from symbolic_gn.sweep import read_ledger, writing
 from symbolic_gn.train import fit
-from symbolic_gn.training.checkpoints import read_checkpoint
+from symbolic_gn.training.checkpoints import checked_parts
 from symbolic_gn.training.runs import Run, read_config, read_history
 
 SMALL = dict(hidden=8, layers=1)
@@ -155,7 +155,7 @@ def told_by(folder):
     return run.config, run.data, run.finished, run.source
 
 
-READ = {"checkpoint.pt": lambda folder: digest_of(read_checkpoint(folder / "checkpoint.pt")), "history.csv": rows_of,
+READ = {"checkpoint.pt": lambda folder: digest_of(checked_parts(folder / "checkpoint.pt")), "history.csv": rows_of,
         "model.safetensors": weights_of, "config.json": told_by}
 
 

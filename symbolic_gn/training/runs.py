@@ -39,7 +39,8 @@ def read_history(path: Path) -> pd.DataFrame:
     except ValueError as error:
         raise UserError(f"{path} is damaged ({error}); take it from a copy") from None
     if "step" not in table or not all(kind.kind in "iuf" for kind in table.dtypes):
-        raise UserError(f"{path} is no history: it must have a column step, and nothing but numbers; take it from a copy")
+        right = "it must have a column step, and nothing but numbers"
+        raise UserError(f"{path} is no history: {right}; take it from a copy")
     return table
 
 # %% ../../nbs/training/01_runs.ipynb #12355ede
@@ -85,7 +86,8 @@ _OF_DATA = {"dim": int, "bodies": int, "numbers": int, "others": list, "hidden":
 
 def no_config(folder: Path, why: str) -> UserError:
     "What to say of a file that cannot be a run's configuration."
-    return UserError(f"{folder / 'config.json'} is not a run's configuration of this version ({why}); take it from a copy")
+    path = folder / "config.json"
+    return UserError(f"{path} is not a run's configuration of this version ({why}); take it from a copy")
 
 
 def read_config(folder: Path) -> dict:
