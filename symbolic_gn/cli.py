@@ -18,7 +18,8 @@ from typing import Annotated, Any, Optional
 import typer
 
 from .core.contracts import BUDGETS, ENGINES, SOURCES
-from .core.errors import UserError, check_writable, listed_numbers, named_words, write_atomic
+from .core.errors import UserError, check_target, listed_numbers, named_words, write_atomic
+from .core.folders import opened
 from .rooms import SeedOption, SettingOption, dark_matter_app, given, nesymres_app
 
 # %% ../nbs/09_cli.ipynb #90d3d819
@@ -27,6 +28,7 @@ app = typer.Typer(name="symbolic-gn", add_completion=False, rich_markup_mode=Non
 app.add_typer(nesymres_app, name="nesymres", help="The transformer that proposes formulas: data, training, files.")
 app.add_typer(dark_matter_app, name="dark-matter", help="Universes of particles, and their halos.")
 _Resume = Annotated[bool, typer.Option("--resume", help="Go on from what the folder holds.")]
+_Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
 _Engine = Annotated[str, typer.Option(help=f"Symbolic regression: {', '.join(ENGINES)}.")]
 _EngineSetting = Annotated[
     Optional[list[str]],
@@ -125,12 +127,13 @@ def simulate_command(
     steps: Annotated[int, typer.Option(help="Frames of each simulation.")] = 100,
     every: Annotated[int, typer.Option(help="Time steps between frames.")] = 5,
     seed: SeedOption = 0,
+    overwrite: _Overwrite = False,
 ):
     "Simulate a system and write its trajectories."
     from symbolic_gn.simulate import simulate
     if out.suffix != ".nc":
         raise UserError(f"--out {out}: give a file name that ends in .nc")
-    check_writable(out)
+    check_target(out, overwrite)
     size: dict[str, Any] = dict(simulations=sims, bodies=bodies, dim=dim, frames=steps, every=every, seed=seed)
     data = simulate(system, **size, progress=sys.stderr.isatty())
     data.save(out)
@@ -147,6 +150,7 @@ def train_command(
     seed: SeedOption = 0,
     device: Optional[str] = None,
     resume: _Resume = False,
+    overwrite: _Overwrite = False,
     time_limit: Annotated[Optional[float], typer.Option(help="Seconds.")] = None,
     settings: SettingOption = None,
 ):
@@ -156,10 +160,11 @@ def train_command(
     from symbolic_gn.simulate import prepared
     from symbolic_gn.train import fit
     from symbolic_gn.training.config import make_config
-    trajectories = prepared(Trajectories.load(data))
     config = make_config(model, **given(loss=loss, steps=steps, seed=seed, device=device, pairs=settings))
-    watch, start = SpreadHistory(trajectories.select(simulations=slice(20))), time.monotonic()
-    run = fit(trajectories, config, out=out, resume=resume, time_limit=time_limit, watch=watch)
+    with opened(out, resume, overwrite) as results:
+        trajectories = prepared(Trajectories.load(data))
+        watch, start = SpreadHistory(trajectories.select(simulations=slice(20))), time.monotonic()
+        run = fit(trajectories, config, out=results, time_limit=time_limit, watch=watch)
     print(f"{out}: {run!r}" + ("" if run.finished else "; go on with --resume"))
     if not run.finished and time.monotonic() - start < (time_limit or float("inf")):
         raise typer.Exit(130)
@@ -183,6 +188,8 @@ def look_command(
     told = _reading(columns, dt, mass, charge, box)
     if out and out.suffix not in (".nc", ".png"):
         raise UserError(f"--out {out}: give a file name that ends in .nc or .png")
+    if out:
+        check_target(out, overwrite=True)
     own = file.suffix == ".nc" and not told
     recordings = [] if own else read_recordings(file, told.pop("columns", None), told.pop("dt", None))
     data = Trajectories.load(file) if own else from_recordings(recordings, **told)
@@ -286,6 +293,7 @@ def discover_command(
     budget: Annotated[str, typer.Option(help=f"{', '.join(BUDGETS)}.")] = "quick",
     out: Annotated[Optional[Path], typer.Option(help="Folder for report, figures, run and data.")] = None,
     resume: _Resume = False,
+    overwrite: _Overwrite = False,
     steps: Optional[int] = None,
     device: Optional[str] = None,
     settings: SettingOption = None,
@@ -293,20 +301,20 @@ def discover_command(
     "From a system or your own trajectories to the law."
     from symbolic_gn.data.trajectories import Trajectories
     from symbolic_gn.discover import discover, source_of
-    if resume and not out:
-        raise UserError("--resume needs --out, the folder to go on from")
+    if (resume or overwrite) and not out:
+        raise UserError("--resume needs --out, the folder to go on from; so does --overwrite")
     told = _reading(columns, dt, mass, charge, box)
     if told and not Path(source).suffix:
         raise UserError(f"--{next(iter(told))} is for files, and {source} is none")
-    where = Trajectories.load(source, **told) if told else source
-    what = source_of(where, dim=dim, bodies=bodies, noise=noise, hidden=hidden)
     options: dict[str, Any] = dict(model=model, engine=engine, operators=listed(operators), loss=loss, seed=seed)
     options |= dict(budget=budget, engine_settings=given(pairs=engine_settings, option="--engine-set"))
     options |= given(steps=steps, device=device, pairs=settings)
     options |= dict(units=named_words(units, "--units")) if units else {}
     tell = lambda line: print(line, file=sys.stderr)
-    with interruptible():
-        found = discover(what, **options, out=out, resume=resume, progress=sys.stderr.isatty(), say=tell)
+    with interruptible(), opened(out, resume, overwrite) as results:
+        where = Trajectories.load(source, **told) if told else source
+        what = source_of(where, dim=dim, bodies=bodies, noise=noise, hidden=hidden)
+        found = discover(what, **options, out=results, progress=sys.stderr.isatty(), say=tell)
     more = f", more in {out / 'report.md'}" if out else ", --out DIR keeps figures, network and report"
     print(found)
     print(f"{found.summary['seconds']['total']:.0f} s{more}")

@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from .core.contracts import Budget, Source
 from .core.errors import UserError
+from .core.folders import same_recipe
 from .core.graph import edges
 from .data.observations import NOISY_POSITIONS, Observations, estimate, observed
 from .data.properties import weighed
@@ -295,9 +296,10 @@ class Simulated(_OfSystem):
     def load(self, budget: Budget, seed: int, *, folder: Path | None = None, resume: bool = False) -> Trajectories:
         "Trajectories as many and as long as the budget says; kept in the folder if there is one."
         kept = folder / "data.nc" if folder else None
-        if resume and kept and kept.exists():
-            return _same_world(Trajectories.load(kept), kept, system=self.name, dim=self.dim, bodies=self.bodies)
         size: dict[str, Any] = dict(simulations=budget.simulations, frames=budget.frames, every=budget.every)
+        if resume and kept and kept.exists():
+            asked = dict(system=self.name, dim=self.dim, bodies=self.bodies, seed=seed, **size)
+            return _same_world(Trajectories.load(kept), kept, **asked)
         data = simulate(self.system, bodies=self.bodies, dim=self.dim, seed=seed, **size)
         if kept:
             data.save(kept)
@@ -306,9 +308,7 @@ class Simulated(_OfSystem):
 
 def _same_world(data: Trajectories, path: Path, **asked) -> Trajectories:
     "The data; UserError when it is not of the world that was asked for."
-    for key, value in asked.items():
-        if (found := getattr(data, key)) != value:
-            raise UserError(
-                f"{path} was made with {key} = {found!r}, not {value!r}; use the same settings or another folder"
-            )
+    step, seed = get_system(asked["system"]).dt if data.system == asked["system"] else 1.0, data.data.attrs.get("seed")
+    known = dict(seed=None if seed is None else int(seed), every=round(data.dt / step))
+    same_recipe({name: known.get(name, getattr(data, name, None)) for name in asked}, asked, path)
     return data

@@ -22,6 +22,7 @@ import pandas as pd
 
 from .core.contracts import BUDGETS
 from .core.errors import UserError, choose, write_atomic
+from .core.folders import locked, sealed_json, unsealed
 
 # %% ../nbs/08_sweep.ipynb #22571a58
 AXES = dict(
@@ -107,9 +108,9 @@ def read_ledger(
     records, broken = {}, 0
     for line in path.read_text(errors="replace").splitlines() if path.exists() else []:
         try:
-            record = json.loads(line)
+            record = unsealed(json.loads(line), path)
             records[record["key"]] = record
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             broken += bool(line.strip())
     if broken:
         warnings.warn(f"{path}: {broken} broken line{'s' * (broken > 1)} left out; the cell is run again", stacklevel=2)
@@ -119,18 +120,13 @@ def read_ledger(
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[Callable[[dict], None]]:
     "A function that appends a record to the ledger, whole or not at all; UserError when another sweep holds it."
-    import fcntl
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = open(path, "ab+", buffering=0)
-    except OSError as error:
-        raise UserError(f"{path} cannot be written ({error.strerror}); choose a folder that can") from None
-    with file:
+    with locked(path.parent):
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise UserError(f"{path} is being written by another sweep; wait for it or take another folder") from None
-        yield lambda record: _append(file, json.dumps(record))
+            file = open(path, "ab+", buffering=0)
+        except OSError as error:
+            raise UserError(f"{path} cannot be written ({error.strerror}); choose a folder that can") from None
+        with file:
+            yield lambda record: _append(file, sealed_json(record))
 
 
 def _append(file, line: str) -> None:

@@ -4,11 +4,10 @@
 
 # %% auto #0
 __all__ = ['data_loss', 'shared_tensor', 'Snapshots', 'translate', 'objective', 'bf16_is_native', 'some', 'validate', 'describe',
-           'make_fabric', 'Descent', 'descent_parts', 'Trainer', 'prepare', 'train_loop', 'keep_checkpoint', 'fit']
+           'make_fabric', 'Descent', 'descent_parts', 'Trainer', 'prepare', 'train_loop', 'fit']
 
 # %% ../nbs/02_train.ipynb #20b117f6
 import contextlib
-import dataclasses
 import logging
 import os
 import signal
@@ -22,19 +21,19 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-import pandas as pd
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from .core.errors import UserError, choose
+from .core.folders import ResultFolder, digest_of, in_folder
 from .core.graph import typical_size
-from .core.stages import versions
 from symbolic_gn.models import (
     MODELS, Architecture, Model, Prediction, batch_edges, keep_strongest, nodes, opposites, prune_count
 )
+from .training.checkpoints import Keeper
 from .training.config import LOSSES, SCHEDULES, Config, check_config, make_config
-from .training.runs import Run, begin, build, load_checkpoint, save_checkpoint, save_run
+from .training.runs import Run, build
 
 # %% ../nbs/02_train.ipynb #d472b875
 def data_loss(
@@ -160,13 +159,14 @@ def validate(
 
 # %% ../nbs/02_train.ipynb #a8a5c513
 def describe(trajectories) -> dict:
-    "What a run remembers of its data: enough to tell other data from it, and to build its model again."
+    "What a run remembers of its data: a digest that tells other data from it, and what builds its model again."
     keys = ("system", "simulations", "frames", "bodies", "dim", "dt")
     told = {k: trajectories.data.attrs[k] for k in ("numbers", "hidden") if k in trajectories.data.attrs}
     others: dict = {"others": list(trajectories.others)} if trajectories.others else {}
     others |= {"fields": dict(trajectories.fields)} if trajectories.fields else {}
-    checksum = float(np.asarray(trajectories.acceleration[:8], np.float64).sum())
-    return {**{k: getattr(trajectories, k) for k in keys}, **told, **others, "checksum": checksum}
+    about = {name: trajectories.data.attrs.get(name) for name in ("topology", "box")}
+    digest = digest_of([about, {str(name): array.values for name, array in trajectories.data.data_vars.items()}])
+    return {**{k: getattr(trajectories, k) for k in keys}, **told, **others, "digest": digest}
 
 # %% ../nbs/02_train.ipynb #d98b779a
 def _check_size(config: Config, bodies: int) -> None:
@@ -371,20 +371,14 @@ def train_loop(
     return history, done
 
 # %% ../nbs/02_train.ipynb #10012e5d
-def keep_checkpoint(
-    folder: Path, data: dict, trainer: Descent, step: int, history: list[dict], seconds: float
-) -> None:
-    "Write down where a training is."
-    moving = trainer.raw, trainer.optimizer, trainer.schedule
-    save_checkpoint(folder, trainer.config, data, step, *moving, history, seconds)
-
-
+@in_folder
 def fit(
     trajectories,  # simulate.Trajectories
     model: str | Config = "newton",  # a key of MODELS, or a whole Config
     *,
-    out: str | Path | None = None,  # the run's folder; None keeps it in memory
+    out: str | Path | ResultFolder | None = None,  # the run's folder; None keeps it in memory
     resume: bool = False,  # go on from the folder's checkpoint
+    overwrite: bool = False,  # replace the run that the folder holds
     time_limit: float | None = None,  # seconds of training, then stop and keep what was reached
     checkpoint_every: float = 20.0,  # seconds between checkpoints
     looks: int = 20,  # looks at the validation data
@@ -397,18 +391,14 @@ def fit(
     check_config(config)
     if time_limit is not None and not time_limit > 0:
         raise UserError(f"time_limit is {time_limit}; give seconds above 0")
-    folder, data = Path(out) if out is not None else None, describe(trajectories)
-    source = trajectories.data.encoding.get("source")
-    state = load_checkpoint(folder, config, data) if resume and folder else None
+    limits: Any = dict(time_limit=time_limit, checkpoint_every=checkpoint_every, looks=looks, progress=progress)
+    results, source = cast(ResultFolder | None, out), trajectories.data.encoding.get("source")
+    keeper = Keeper(results, config, describe(trajectories), source)
+    state = keeper.state()
     with torch.random.fork_rng(devices=[]):
         trainer = prepare(config, trajectories)
-        about = {"config": dataclasses.asdict(config), "data": data, "finished": False, "source": source}
-        if folder:
-            begin(folder, about | {"versions": versions()}, fresh=state is None)
-        keep = partial(keep_checkpoint, folder, data) if folder else lambda *state: None
-        limits: Any = dict(time_limit=time_limit, checkpoint_every=checkpoint_every, looks=looks, progress=progress)
-        history, done = train_loop(trainer, state, keep, partial(_look, watch=watch), **limits)
+        keeper.begin(state, trainer)
+        history, done = train_loop(trainer, state, keeper.keep, partial(_look, watch=watch), **limits)
         if done >= config.steps:
             history += _read_out(trainer, history[-1])
-    run = Run(config, trainer.raw.cpu().eval(), pd.DataFrame(history), data, folder, done >= config.steps, source)
-    return save_run(run) if folder else run
+        return keeper.end(trainer.raw, history, done)

@@ -434,6 +434,7 @@ def test_the_real_command_discovers_the_spring(processes):
     assert stored["law"]["constants"]["c0"][0] == pytest.approx(2, rel=0.01)
     assert (home / "whole" / "report.md").exists() and len(list((home / "whole" / "figures").glob("*.png"))) >= 4
     files = {"data.nc", "discovery.json", "figures", "front.csv", "law.json", "report.md", "run", "search.csv"}
+    files |= {"recipe.json"}
     assert {p.name for p in (home / "whole").iterdir()} == files
     assert "Traceback" not in err and [line.split()[0] for line in err.splitlines()][::2] == STAGES
 

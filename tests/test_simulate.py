@@ -192,7 +192,7 @@ def test_a_simulated_source_keeps_its_data(tmp_path):
     asked = dict(simulations=TINY.simulations, frames=TINY.frames, every=TINY.every, bodies=3, dim=3, seed=5)
     np.testing.assert_array_equal(data.position, simulate("spring", **asked).position)
     written = (tmp_path / "data.nc").stat().st_mtime_ns
-    again = source.load(TINY, 6, folder=tmp_path, resume=True)  # what is there, whatever the seed
+    again = source.load(TINY, 5, folder=tmp_path, resume=True)
     assert again.data.identical(data.data) and (tmp_path / "data.nc").stat().st_mtime_ns == written
     assert not np.array_equal(source.load(TINY, 6, folder=tmp_path).position, data.position)
     assert os.listdir(tmp_path) == ["data.nc"]
@@ -200,10 +200,12 @@ def test_a_simulated_source_keeps_its_data(tmp_path):
 
 def test_what_is_kept_must_be_of_the_same_world(tmp_path):
     Simulated("spring").load(TINY, 0, folder=tmp_path)
-    others = {"system = 'spring', not 'r1'": Simulated("r1"), "dim = 2, not 3": Simulated("spring", dim=3)}
-    for said, source in (others | {"bodies = 4, not 5": Simulated("spring", bodies=5)}).items():
+    spring, more = Simulated("spring"), replace(TINY, frames=11, every=7)
+    others = {"system = 'spring', not 'r1'": (Simulated("r1"), TINY, 0), "seed = 0, not 1": (spring, TINY, 1)}
+    others |= {"dim = 2, not 3": (Simulated("spring", dim=3), TINY, 0), "frames = 10, not 11": (spring, more, 0)}
+    for said, (source, budget, seed) in others.items():
         with pytest.raises(UserError, match="data.nc was made with " + said):
-            source.load(TINY, 0, folder=tmp_path, resume=True)
+            source.load(budget, seed, folder=tmp_path, resume=True)
     (tmp_path / "new").mkdir()
     assert Simulated("r1").load(TINY, 0, folder=tmp_path / "new", resume=True).system == "r1"  # nothing there yet
 

@@ -150,7 +150,7 @@ def test_two_sweeps_do_not_share_a_folder(tmp_path):
         return run(tmp_path, work=triple).iloc[0].to_dict()
 
     table = run(tmp_path, GRID[:1], work=inner)
-    assert "is being written by another sweep" in table["error"][0]
+    assert "is being written by another process" in table["error"][0]
 
 
 DRIVER = """
@@ -307,7 +307,7 @@ def test_the_shell_runs_a_grid(tmp_path, monkeypatch, capsys):
         cli.main(["sweep", grid, "--out", out, "--csv", csv])
     assert ended.value.code == 0 and "4 cells" in capsys.readouterr().out
     first = json.loads((tmp_path / "out" / "results.jsonl").read_text().splitlines()[0])
-    assert len(pd.read_csv(csv)) == 4 and set(first) == {"key", "cell", "row", "error"}
+    assert len(pd.read_csv(csv)) == 4 and set(first) == {"key", "cell", "row", "error", "sha256"}
 
 
 def test_a_cell_depends_on_all_that_it_names():

@@ -554,9 +554,11 @@ def test_a_resumed_run_is_an_uninterrupted_one(model, schedule, more, springs, t
     assert_same(learn(springs, out=tmp_path / "run", resume=True, **options), whole, looks=4)  # nothing is left to do
 
 
-def test_without_resume_a_run_begins_anew(springs, tmp_path):
+def test_with_overwrite_a_run_begins_anew(springs, tmp_path):
     learn(springs, out=tmp_path / "run", steps=6)
-    run = learn(springs, out=tmp_path / "run", seed=5)
+    with pytest.raises(UserError, match="holds results; go on with --resume, replace with --overwrite"):
+        learn(springs, out=tmp_path / "run", seed=5)
+    run = learn(springs, out=tmp_path / "run", seed=5, overwrite=True)
     assert_same(run, learn(springs, seed=5))
 
 
@@ -567,11 +569,11 @@ def test_resume_where_nothing_is_begins(springs, tmp_path):
 
 def test_checkpoints_come_at_intervals(springs, tmp_path, clock, monkeypatch):
     steps = []
-    monkeypatch.setattr(T, "save_checkpoint", lambda folder, config, data, step, *rest: steps.append(step))
+    monkeypatch.setattr(T.Keeper, "keep", lambda keeper, trainer, step, *rest: steps.append(step))
     learn(springs, out=tmp_path / "run", checkpoint_every=12.0)
     assert len(steps) > 2 and steps[-1] == 24 and steps == sorted(steps)
     steps.clear()
-    learn(springs, out=tmp_path / "run", checkpoint_every=1e9)
+    learn(springs, out=tmp_path / "again", checkpoint_every=1e9)
     assert steps == [24]
 
 
@@ -643,9 +645,8 @@ def test_a_run_is_what_was_saved(springs, tmp_path):
         "checkpoint.pt", "config.json", "history.csv", "model.safetensors"
     ]
     stored = json.loads((tmp_path / "run" / "config.json").read_text())
-    assert {"config", "data", "finished", "source", "versions"} == set(stored) and stored["versions"][
-        "torch"
-    ] == torch.__version__
+    assert {"config", "data", "finished", "source", "versions", "sha256"} == set(stored)
+    assert stored["versions"]["torch"] == torch.__version__
 
 
 def test_a_run_remembers_its_file(springs, tmp_path):
@@ -699,13 +700,12 @@ def test_too_few_simulations_leave_nothing_behind(springs, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_a_new_run_in_an_old_folder_never_shows_the_old_weights(springs, tmp_path, monkeypatch):
-    learn(springs, out=tmp_path / "run", seed=1)
+def test_an_old_run_stays_whole_until_the_new_one_has_begun(springs, tmp_path, monkeypatch):
+    old = learn(springs, out=tmp_path / "run", seed=1)
 
     def killed(*args):
         raise SystemError("as kill -9 in the first step")
     monkeypatch.setattr(T.Trainer, "step", killed)
     with pytest.raises(SystemError):
-        learn(springs, out=tmp_path / "run", seed=2)
-    with pytest.raises(UserError, match="model.safetensors"):
-        Run.load(tmp_path / "run")
+        learn(springs, out=tmp_path / "run", seed=2, overwrite=True)
+    assert_same(Run.load(tmp_path / "run"), old)

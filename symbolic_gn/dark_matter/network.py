@@ -11,12 +11,10 @@ __all__ = ['HALO_TRAINING', 'HALO_SIZES', 'PAPER_HALOS', 'HaloPrediction', 'Halo
 # %% ../../nbs/dark_matter/02a_network.ipynb #da2a00004
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
-import pandas as pd
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
@@ -25,16 +23,17 @@ from torch_geometric.data import Data
 from ..analyze import Messages, significant
 from ..core.errors import UserError, choose
 from ..core.figures import blank_figure
-from ..core.stages import versions
+from ..core.folders import ResultFolder, digest_of, in_folder
 from symbolic_gn.dark_matter.graph import (
     LENGTH, HaloUnits, HaloView, halo_graph, join_graphs, neighbourhood, without_dense,
 )
 from .halos import HaloCatalog
 from ..fit.linear import explained, ordinary_fit
 from ..models import Architecture, Model, mlp
-from ..train import Descent, data_loss, descent_parts, keep_checkpoint, make_fabric, train_loop
+from ..train import Descent, data_loss, descent_parts, make_fabric, train_loop
+from ..training.checkpoints import Keeper
 from ..training.config import Config, check_config, make_config
-from ..training.runs import Run, begin, load_checkpoint, save_run
+from ..training.runs import Run
 
 # %% ../../nbs/dark_matter/02a_network.ipynb #da2a00008
 class HaloPrediction(NamedTuple):
@@ -255,6 +254,7 @@ def halo_look(trainer: HaloTrainer, step: int, loss: Tensor, seconds: float, num
     return {"step": step, "seconds": round(seconds, 2), "loss": float(loss), **found, "live": live}
 
 # %% ../../nbs/dark_matter/02a_network.ipynb #da2a0001e
+@in_folder
 def fit_halos(
     catalogs: HaloCatalog | Sequence[HaloCatalog],  # to fit
     unseen: HaloCatalog,  # to look at
@@ -262,8 +262,9 @@ def fit_halos(
     *,
     above: float | None = None,  # halos in a larger overdensity are not fitted, they only send (the paper: 1)
     config: Config | None = None,  # of `halo_config`; None: made of the settings
-    out: str | Path | None = None,  # the run's folder; None keeps it in memory
+    out: str | Path | ResultFolder | None = None,  # the run's folder; None keeps it in memory
     resume: bool = False,  # go on from the folder's checkpoint
+    overwrite: bool = False,  # replace the run that the folder holds
     time_limit: float | None = None,  # seconds, then stop and keep what was reached
     checkpoint_every: float = 20.0,  # seconds
     looks: int = 10,
@@ -278,19 +279,15 @@ def fit_halos(
     units = HaloUnits.of(several)
     train = join_graphs([halo_graph(c, view, units) for c in several])
     data = dict(system="dark_matter", **asdict(view), above=above, halos=train.num_nodes, edges=train.num_edges)
-    data |= {**asdict(units), "checksum": float(train.y.double().sum())}
-    folder = Path(out) if out is not None else None
-    state = load_checkpoint(folder, config, data) if resume and folder else None
+    data |= {**asdict(units), "digest": digest_of([train.x, train.y, train.mask, train.edge_index, train.edge_attr])}
+    limits: Any = dict(time_limit=time_limit, checkpoint_every=checkpoint_every, looks=looks, progress=progress)
+    keeper = Keeper(cast(ResultFolder | None, out), config, data)
+    state = keeper.state()
     with torch.random.fork_rng(devices=[]):
         trainer = prepare_halos(config, data, train, halo_graph(unseen, view, units), above)
-        if folder:
-            about = dict(config=asdict(config), data=data, finished=False, source=None, versions=versions())
-            begin(folder, about, fresh=state is None)
-        keep = partial(keep_checkpoint, folder, data) if folder else lambda *state: None
-        limits: Any = dict(time_limit=time_limit, checkpoint_every=checkpoint_every, looks=looks, progress=progress)
-        history, done = train_loop(trainer, state, keep, halo_look, **limits)
-    run = Run(config, trainer.raw.cpu().eval(), pd.DataFrame(history), data, folder, done >= config.steps)
-    return save_run(run) if folder else run
+        keeper.begin(state, trainer)
+        history, done = train_loop(trainer, state, keeper.keep, halo_look, **limits)
+        return keeper.end(trainer.raw, history, done)
 
 # %% ../../nbs/dark_matter/02a_network.ipynb #da2a0001f
 def graph_for(
