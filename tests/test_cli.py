@@ -139,7 +139,8 @@ def test_other_data_can_be_named(run, trained, tmp_path, springs3, springs):
 def test_a_run_without_a_source_asks_for_data(run, trained, tmp_path, monkeypatch):
     config = json.loads((trained / "config.json").read_text())
     for source, words in ((None, ["--data"]), (str(tmp_path / "gone.nc"), ["gone.nc does not exist"])):
-        (trained / "config.json").write_text(json.dumps({**config, "source": source}))
+        changed = {name: value for name, value in config.items() if name != "sha256"}
+        (trained / "config.json").write_text(json.dumps({**changed, "source": source}))
         assert_mistake(run("analyze", trained), *words)
     (trained / "config.json").write_text(json.dumps(config))
 
@@ -174,16 +175,16 @@ def test_tables_are_written_into_a_checkout(run, tmp_path):
 
 WORDS = [
     (["nope"], ["nope"]), (["simulate", "spring"], ["--out"]), (["train"], ["argument", "data"]),
-    (["discover", "spring", "--nope"], ["--nope"]), (["simulate", "sprng", "--out", "OUT/x.nc"], ["'sprng'", "spring"]),
+    (["discover", "spring", "--nope"], ["--nope"]), (["simulate", "sprng", "--out", "x.nc"], ["'sprng'", "spring"]),
     (["simulate", "spring", "--out", "OUT/x.txt"], ["x.txt", ".nc"]),
-    (["simulate", "spring", "--out", "OUT/x.nc", "--sims", "some"], ["--sims", "integer"]),
-    (["simulate", "spring", "--out", "OUT/x.nc", "--sims", "0"], ["simulations is 0"]),
-    (["simulate", "spring", "--out", "OUT/x.nc", "--bodies", "1"], ["bodies is 1"]),
-    (["simulate", "spring", "--out", "OUT/x.nc", "--dim", "4"], ["dim is 4"]),
+    (["simulate", "spring", "--out", "x.nc", "--sims", "some"], ["--sims", "integer"]),
+    (["simulate", "spring", "--out", "x.nc", "--sims", "0"], ["simulations is 0"]),
+    (["simulate", "spring", "--out", "x.nc", "--bodies", "1"], ["bodies is 1"]),
+    (["simulate", "spring", "--out", "x.nc", "--dim", "4"], ["dim is 4"]),
     (["discover", "spring", "--noise", "2", "--out", "OUT"], ["noise is 2.0"]),
     (["discover", "spring", "--hidden", "colour", "--out", "OUT"], ["'colour'", "charge, mass"]),
     (["discover", "planets", "--budget", "huge", "--out", "OUT"], ["budget 'huge' is unknown"]),
-    (["simulate", "spring", "--out", "OUT/x.nc", "--sims", "2000000000"], ["GB of memory", "are free"]),
+    (["simulate", "spring", "--out", "x.nc", "--sims", "2000000000"], ["GB of memory", "are free"]),
     (["train", "DATA", "--out", "OUT", "--model", "netwon"], ["model 'netwon'", "newton"]),
     (["train", "DATA", "--out", "OUT", "--loss", "rad"], ["loss 'rad'", "mae, mse, huber"]),
     (["train", "DATA", "--out", "OUT", "--set", "lr"], ["--set lr", "NAME=VALUE"]),
