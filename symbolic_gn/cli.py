@@ -37,7 +37,10 @@ _EngineSetting = Annotated[
 _Data = Annotated[Optional[Path], typer.Option(help="Trajectories; default: those of the training.")]
 _Columns = Annotated[Optional[str], typer.Option(metavar="ROLE=NAME,...", help="Of a file: time=clock,id=star,x=east.")]
 _Dt = Annotated[Optional[float], typer.Option("--dt", help="Time between frames, where a file does not say it.")]
-_Mass = Annotated[Optional[str], typer.Option(metavar="M1,M2,...", help="Of the bodies, where a file does not say it.")]
+_Mass = Annotated[
+    Optional[str],
+    typer.Option(metavar="M1,M2,...", help="Of the bodies in their order, by name (sun=1,earth=2), or a file of them."),
+]
 _Charge = Annotated[Optional[str], typer.Option(metavar="Q1,Q2,...", help="The same.")]
 _Box = Annotated[Optional[str], typer.Option(metavar="SIDE,...", help="Of a box that repeats; 0: not along this axis.")]
 _Units = Annotated[Optional[str], typer.Option(metavar="WHAT=UNIT,...", help="length=AU,time=year,mass=solar_mass.")]
@@ -49,13 +52,28 @@ def listed(words: Optional[str]) -> Optional[list[str]]:
     return [w.strip() for w in words.split(",")] if words else None
 
 
+def _told(words: str, option: str) -> Any:
+    "Numbers with commas between them, NAME=NUMBER for each body, or a file of numbers."
+    if "=" in words:
+        named = named_words(words, option)
+        return {name: listed_numbers(word, f"{option} {name}")[0] for name, word in named.items()}
+    path = Path(words)
+    if not path.is_file() and (path.suffix.isalpha() or path.suffix[1:].isalpha() or "/" in words):
+        raise UserError(f"{option} {words}: there is no such file; give numbers, NAME=NUMBER for each body, or a file")
+    if not path.is_file():
+        return listed_numbers(words, option)
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    numbered = [(k, ",".join(line.replace(",", " ").split())) for k, line in enumerate(lines, 1) if line.strip()]
+    return [number for k, line in numbered for number in listed_numbers(line, f"{option} {words}, line {k}:")]
+
+
 def _reading(
     columns: Optional[str], dt: Optional[float], mass: Optional[str], charge: Optional[str], box: Optional[str]
 ) -> dict[str, Any]:
     "What a user says of a file, as `Trajectories.load` takes it."
-    lists = given(mass=mass, charge=charge, box=box)
-    told = {name: listed_numbers(words, f"--{name}") for name, words in lists.items()}
-    return given(columns=named_words(columns, "--columns") if columns else None, dt=dt, **told)
+    told = {name: _told(words, f"--{name}") for name, words in given(mass=mass, charge=charge).items()}
+    told |= {name: listed_numbers(words, f"--{name}") for name, words in given(box=box).items()}
+    return given(columns=None if columns is None else named_words(columns, "--columns"), dt=dt, **told)
 
 # %% ../nbs/09_cli.ipynb #fd12af2e
 def _in_a_line(name: str, registry, usable=lambda name: None) -> str:
@@ -178,12 +196,14 @@ def look_command(
     mass: _Mass = None,
     charge: _Charge = None,
     box: _Box = None,
+    units: _Units = None,
     out: Annotated[Optional[Path], typer.Option(help="Keep it: trajectories, .nc, or a picture, .png.")] = None,
 ):
     "Say what is understood of a file, and what is odd about it, before anything is trained."
     from symbolic_gn.core.figures import save_figure
     from symbolic_gn.data.formats import read_recordings
     from symbolic_gn.data.look import draw_look, look
+    from symbolic_gn.laws.units import units_of_motion
     from symbolic_gn.data.trajectories import Trajectories, from_recordings
     told = _reading(columns, dt, mass, charge, box)
     if out and out.suffix not in (".nc", ".png"):
@@ -193,6 +213,9 @@ def look_command(
     own = file.suffix == ".nc" and not told
     recordings = [] if own else read_recordings(file, told.pop("columns", None), told.pop("dt", None))
     data = Trajectories.load(file) if own else from_recordings(recordings, **told)
+    if units is not None:
+        units_of_motion(named_words(units, "--units"), (), data.others)
+        data.data.attrs["units"] = units
     print("\n".join(look(data, recordings)))
     if out and out.suffix == ".nc":
         data.save(out)
@@ -309,7 +332,7 @@ def discover_command(
     options: dict[str, Any] = dict(model=model, engine=engine, operators=listed(operators), loss=loss, seed=seed)
     options |= dict(budget=budget, engine_settings=given(pairs=engine_settings, option="--engine-set"))
     options |= given(steps=steps, device=device, pairs=settings)
-    options |= dict(units=named_words(units, "--units")) if units else {}
+    options |= {} if units is None else dict(units=named_words(units, "--units"))
     tell = lambda line: print(line, file=sys.stderr)
     with interruptible(), opened(out, resume, overwrite) as results:
         where = Trajectories.load(source, **told) if told else source

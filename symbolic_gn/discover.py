@@ -41,19 +41,24 @@ def source_of(
     **wrappers,  # names of WRAPPERS with what they need, such as noise=0.01 or hidden="charge"
 ) -> Source:
     "The source that somebody means; UserError that lists what there is."
+    size = {name: value for name, value in dict(dim=dim, bodies=bodies).items() if value is not None}
     if isinstance(what, Trajectories):
         source = Given(what)
     elif hasattr(what, "load"):
         source = what
     elif isinstance(what, pd.DataFrame):
         source = Given(from_table(what))
-    elif isinstance(what, Path) or Path(str(what)).suffix:
+    elif isinstance(what, Path) or isinstance(what, str) and Path(what).suffix:
         source = Given(Trajectories.load(what))
+    elif not isinstance(what, str):
+        raise UserError(f"source is a {type(what).__name__}; give a system's name, a file, a table, or trajectories")
     else:
-        own = {name: value for name, value in dict(dim=dim, bodies=bodies).items() if value is not None}
         kinds = dict(SOURCES.known()) | {name: "simulated" for name in SYSTEMS}
         choose("system", what, kinds)
-        source = Simulated(what, **own) if what in SYSTEMS else SOURCES[what](**own)
+        source = Simulated(what, **size) if what in SYSTEMS else SOURCES[what](**size)
+        size = {}
+    if size:
+        raise UserError(f"{next(iter(size))} is for systems that are simulated; your data have their own, leave it out")
     for name, value in wrappers.items():
         if value and source.data_kind != Source.data_kind:
             raise UserError(f"{name} is for trajectories, and {source.name} gives data of another kind")
@@ -133,7 +138,7 @@ def check_units_of(source: Source, units: Mapping[str, str] | None) -> None:
     if units and source.data_kind != Source.data_kind:
         raise UserError(f"units is for trajectories, and {source.name} gives data of another kind")
     if units:
-        units_of_motion(units, ())
+        units_of_motion(units, (), getattr(source, "properties", ()))
 
 
 def search_settings(

@@ -26,7 +26,7 @@ from .core.graph import edges
 from .data.observations import NOISY_POSITIONS, Observations, estimate, observed
 from .data.properties import weighed
 from .data.scales import dimensionless, remembered_scales
-from .data.checks import check_array, check_positive
+from .data.checks import check_array, check_force, check_positive
 from .data.trajectories import Trajectories, assemble, in_pieces
 from .data.orbits import angular_momentum, animate, drift, momentum, plot
 from .data.trajectories import differentiate, from_arrays
@@ -245,6 +245,7 @@ def prepared(trajectories: Trajectories, seed: int = 0) -> Trajectories:
     data = in_pieces(trajectories)
     if data.system in SYSTEMS:
         return data
+    check_force(data.data)
     if data.data.attrs["topology"] != "star":
         data = as_stars(data, seed) if data.box or data.bodies > CROWD else weighed(data)
     data = without_noise(dimensionless(data), seed)
@@ -260,6 +261,9 @@ class Given(_OfSystem):
 
     @property
     def name(self) -> str: return self.trajectories.system
+
+    @property
+    def properties(self) -> tuple[str, ...]: return tuple(self.trajectories.others)
 
     def load(self, budget: Budget, seed: int, *, folder: Path | None = None, resume: bool = False) -> Trajectories:
         "The trajectories as they can be learned from."

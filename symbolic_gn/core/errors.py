@@ -129,6 +129,9 @@ def named_words(
     pairs = [pair.partition("=") for pair in text.split(",")]
     if wrong := ["".join(pair) for pair in pairs if not (pair[0].strip() and pair[2].strip())]:
         raise UserError(f"{option} {wrong[0]}: write NAME=WORD, with commas between them")
+    names = [pair[0].strip() for pair in pairs]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise UserError(f"{option}: {twice[0]} is given twice; give it once")
     return {name.strip(): word.strip() for name, _, word in pairs}
 
 

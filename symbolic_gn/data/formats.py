@@ -7,8 +7,10 @@ __all__ = ['FORMATS', 'recordings_of_table', 'recordings_of_arrays', 'read_recor
 
 # %% ../../nbs/data/00c_formats.ipynb #dcf0004
 import csv
+import importlib.util
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +19,10 @@ import numpy as np
 import pandas as pd
 
 from ..core.errors import UserError, choose
-from .columns import ROLES, long_table, named_columns, numeric_columns
+from .checks import check_positive, fault_of_name, some_of
+from .columns import ROLES, long_table, named_columns, numeric_columns, same_units, told_names
 from .files import hdf5_array, open_hdf5, read_dataset
-from .recordings import Recording, recordings_of
+from .recordings import Recording, check_clock, recordings_of, why_unfit
 
 # %% ../../nbs/data/00c_formats.ipynb #dcf0008
 def _separator(line: str) -> str:
@@ -29,25 +32,68 @@ def _separator(line: str) -> str:
     return best if counts[best] else r"\s+"
 
 
+def _cells(line: str, mark: str) -> list[str]:
+    "The words of a line."
+    return [n.strip() for n in (next(csv.reader([line], delimiter=mark)) if len(mark) == 1 else line.split())]
+
+
+def _header(file: Any, path: Path) -> tuple[list[str], str]:
+    "Names of the columns and what stands between them; the file goes on at the first row."
+    remark, start, line = "", file.tell(), file.readline()
+    while line.startswith("#"):
+        remark, start, line = line.lstrip("# ").rstrip("\n"), file.tell(), file.readline()
+    isnumber = lambda word: re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", word) is not None
+    line = line.rstrip("\n")
+    numbers = [isnumber(n) for n in _cells(line, _separator(line))] if line.strip() else [True]
+    if remark and any(numbers):
+        file.seek(start)
+        line = remark
+    elif not line.strip():
+        raise UserError(f"{path} has no header in its first line; name its columns there")
+    elif all(numbers):
+        raise UserError(f"{path}: its first line holds numbers; put a line with the names of the columns above")
+    return _cells(line, _separator(line)), _separator(line)
+
+
 def _read_text(path: Path) -> pd.DataFrame:
     "A table of text."
     with open(path, encoding="utf-8-sig", newline=None) as file:
-        first = file.readline().lstrip("# ").rstrip("\n")
-        if not first.strip():
-            raise UserError(f"{path} has no header in its first line; name its columns there")
-        mark = _separator(first)
-        names = next(csv.reader([first], delimiter=mark)) if len(mark) == 1 else first.split()
-        return pd.read_csv(file, sep=mark, names=[n.strip() for n in names], comment="#", index_col=False)
+        names, mark = _header(file, path)
+        while names and not names[-1]:
+            names.pop()
+        if twice := [n for n in names if names.count(n) > 1]:
+            raise UserError(f"{path} has two columns called {some_of([repr(twice[0])])}; leave one out")
+        beyond = "\0"  # a column for cells that have no name
+        try:
+            table = pd.read_csv(file, sep=mark, names=[*names, beyond], comment="#", index_col=False)
+        except pd.errors.ParserError as error:
+            if not (line := re.search(r"in line (\d+), saw (\d+)", str(error))):
+                raise
+            raise UserError(f"{path}, row {line[1]}: {line[2]} cells, but {len(names)} columns") from None
+    if len(row := np.flatnonzero(table[beyond].notna())):
+        raise UserError(f"{path}, row {row[0] + 1}: {len(names) + 1} cells, but {len(names)} columns")
+    return table.drop(columns=[beyond, *(n for n in names if not n)])
+
+
+def _read_parquet(path: Path) -> pd.DataFrame:
+    "A table in Parquet."
+    if not any(map(importlib.util.find_spec, ("pyarrow", "fastparquet"))):
+        raise UserError(f"{path}: Parquet needs another package: pip install pyarrow")
+    return pd.read_parquet(path)
 
 
 def recordings_of_table(
     table: pd.DataFrame,  # long or wide, with anybody's names
-    columns: Mapping[str, str] | None = None,  # role: the name that the table has for it
+    columns: Any = None,  # role: the name that the table has for it
     dt: float | None = None,  # time between frames, where the table counts frames
     where: str = "table",  # what to call it in messages
 ) -> list[Recording]:
     "The recordings in a table; UserError that says which column or row is wrong."
-    return recordings_of(numeric_columns(long_table(named_columns(table, columns, where), where), where), where, dt)
+    if dt is not None:
+        check_positive("dt", dt)
+    numbers = numeric_columns(named_columns(table, columns, where), where)
+    found = recordings_of(long_table(numbers, where), where, dt)
+    return [replace(r, box=table.attrs.get("box")) for r in found]
 
 
 def _table(read: Callable) -> Callable:
@@ -61,6 +107,7 @@ _WORDS = {
     "time": "times t", "dt": "delta_t time_step timestep", "charge": "charges q",
 }
 _ARRAY_ROLE = {word: role for role, words in _WORDS.items() for word in (role, *words.split())}
+_STEMS = {"position": "", "velocity": "v", "acceleration": "a"}
 
 
 def _axes(a: np.ndarray, name: str, where: str) -> np.ndarray:
@@ -70,68 +117,130 @@ def _axes(a: np.ndarray, name: str, where: str) -> np.ndarray:
         a = a.swapaxes(2, 3)
     if a.ndim != 4 or a.shape[3] not in (2, 3):
         raise UserError(f"{where}: {name} has shape {a.shape}; give (simulation, time, body, 2 or 3)")
+    if a.dtype.kind not in "iuf" or not a.size:
+        raise UserError(f"{where}: {name} {'holds ' + str(a.dtype) if a.size else 'is empty'}; give numbers")
+    if (bad := np.isinf(a)).any():
+        raise UserError(f"{where}: {name} is infinite at index {tuple(np.argwhere(bad)[0].tolist())}; give numbers")
     return a.astype(float)
 
+
+def _joined(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    "Arrays whose coordinates are not apart any more."
+    found = dict(arrays)
+    for role, stem in _STEMS.items():
+        parts = [stem + a for a in "xyz" if stem + a in found]
+        if role not in found and len(parts) > 1 and len({np.shape(found[n]) for n in parts}) == 1:
+            found[role] = np.stack([found.pop(n) for n in parts], axis=-1)
+    return found
+
+
+def _roles(arrays: Mapping[str, np.ndarray], columns: Any, where: str) -> dict[str, str]:
+    "Names of arrays by what they hold; UserError where that is not clear."
+    told = told_names(columns, arrays, _WORDS, where, "array")
+    words = {n: _ARRAY_ROLE.get(n.lower(), "") for n in arrays if n not in told.values()}
+    for role in set(words.values()) - {"", *told}:
+        named = [n for n in words if words[n] == role]
+        plain = [n for n in named if n.lower() == role]
+        if len(plain or named) > 1:
+            both = " and ".join((plain or named)[:2])
+            raise UserError(f"{where}: {both} may both be {role}; say which with --columns {role}=NAME")
+        told[role] = (plain or named)[0]
+    return told
+
 # %% ../../nbs/data/00c_formats.ipynb #dcf000c
-def _property(a: np.ndarray, shape: tuple[int, int]) -> np.ndarray | None:
-    "One number a body, (simulation, body); None for what is none."
+def _property(a: np.ndarray, shape: tuple[int, int]) -> tuple[np.ndarray, str]:
+    "One number a body, (simulation, body), and what is wrong with it."
     a = a[..., 0] if a.ndim > 1 and a.shape[-1] == 1 and shape[1] > 1 else a
-    if a.dtype.kind not in "iuf" or a.shape not in ((), shape[1:], shape):
+    if a.dtype.kind not in "iuf":
+        return np.zeros(shape), "is no number"
+    if a.shape not in ((), shape[1:], shape):
+        return np.zeros(shape), f"has shape {a.shape}, not one number for each of {shape[1]} bodies"
+    found = np.broadcast_to(a, shape).astype(float)
+    return found, next(filter(None, (why_unfit(values, ()) for values in found)), "")
+
+
+def _step(found: Mapping[str, np.ndarray], where: str) -> float | None:
+    "The time between frames that a file tells."
+    if "dt" not in found:
         return None
-    return np.broadcast_to(a, shape).astype(float)
+    step = np.asarray(found["dt"])
+    if step.size != 1 or step.dtype.kind not in "iuf":
+        held = f"holds {step.dtype}" if step.size == 1 else f"has {step.size} numbers"
+        raise UserError(f"{where}: dt {held}; give one number, or the times of all frames as time")
+    check_positive(f"{where}: dt", float(step.ravel()[0]))
+    return float(step.ravel()[0])
 
 
 def _moments(found: Mapping[str, np.ndarray], shape: tuple[int, int], where: str, dt: float | None) -> np.ndarray:
     "Times (simulation, time), from the array or from the step."
-    step = found.get("dt", None if dt is None else np.asarray(dt))
-    if "time" not in found and step is None:
+    told = _step(found, where)
+    if None not in (told, dt):
+        check_clock([np.array([0.0, told])], dt, where)
+    if "time" not in found and told is None and dt is None:
         raise UserError(f"{where} has no times; give --dt, the time between frames")
-    time = found["time"] if step is None or "time" in found else float(step.ravel()[0]) * np.arange(shape[1])
+    time: Any = np.asarray(found["time"]) if "time" in found else (told or dt or 1.0) * np.arange(shape[1])
+    if time.dtype.kind in "Mm":
+        time = np.asarray(time - (time.min() if time.dtype.kind == "M" else np.timedelta64(0))) / np.timedelta64(1, "s")
     if time.shape not in (shape[1:], shape):
         raise UserError(f"{where}: time has shape {time.shape}; expected {shape[1:]}")
-    return np.broadcast_to(time, shape).astype(float)
+    if time.dtype.kind not in "iuf":
+        raise UserError(f"{where}: time holds {time.dtype}; give numbers")
+    if not (fine := np.isfinite(time)).all():
+        raise UserError(f"{where}: time is {time[~fine][0]} at index {tuple(np.argwhere(~fine)[0].tolist())}")
+    time = np.broadcast_to(time, shape).astype(float)
+    for k, once in enumerate(map(np.unique, time)):
+        if len(once) < shape[1]:
+            raise UserError(f"{where}, simulation {k}: {shape[1]} frames at {len(once)} times; a time is there twice")
+    clocks = [np.sort(t) for t in time]
+    check_clock(clocks, dt, where)
+    check_clock(clocks, told, where, "its dt")
+    return time
 
 
 def recordings_of_arrays(
     arrays: Mapping[str, np.ndarray],
     where: str = "arrays",
-    columns: Mapping[str, str] | None = None,  # role: the name that the file has for it
+    columns: Any = None,  # role: the name that the file has for it
     dt: float | None = None,  # time between frames, where nothing says it
 ) -> list[Recording]:
     "Arrays by their names; UserError where there are no positions or no times."
-    told = {name: role for role, name in dict(columns or {}).items()}
-    for name, role in told.items():
-        choose("role", role, _WORDS)
-        if name not in arrays:
-            raise UserError(f"{where} has no array {name!r} for {role}; it has {', '.join(arrays)}")
-    role = {n: told.get(n) or (r if (r := _ARRAY_ROLE.get(n.lower())) not in told.values() else None) for n in arrays}
-    found = {r: np.asarray(arrays[n]) for n, r in role.items() if r}
+    if dt is not None:
+        check_positive("dt", dt)
+    arrays = _joined(arrays) if not columns else dict(arrays)
+    named = _roles(arrays, columns, where)
+    found = {role: np.asarray(arrays[n]) for role, n in named.items()}
     if "position" not in found:
-        raise UserError(f"{where} has no positions; name them with --columns position=NAME. It has {', '.join(arrays)}")
-    moving = {r: _axes(found[r], r, where) for r in ("position", "velocity", "acceleration") if r in found}
+        asked = "name them with --columns position=NAME"
+        raise UserError(f"{where} has no positions; {asked}. It has {some_of(arrays)}")
+    moving = {r: _axes(found[r], r, where) for r in _STEMS if r in found}
     shape = moving["position"].shape
     if wrong := [r for r in moving if moving[r].shape != shape]:
         raise UserError(f"{where}: {wrong[0]} is {moving[wrong[0]].shape}, position {shape}; give the same moments")
     time = _moments(found, shape[:2], where, dt)
-    rest = {role[n] or n: a for n, a in arrays.items() if role[n] not in (*moving, "time", "dt") and n.isidentifier()}
-    spread = {n: _property(np.asarray(a), (shape[0], shape[2])) for n, a in rest.items()}
-    properties = {n: a for n, a in spread.items() if a is not None}
-    left_out = tuple(n for n in rest if n not in properties)
+    rest = {n: a for n, a in arrays.items() if n not in named.values()}
+    rest |= {n: found[n] for n in ("mass", "charge") if n in found}
+    known = {n: _property(np.asarray(a), (shape[0], shape[2])) for n, a in rest.items()}
+    faults = {n: fault_of_name(n) if n not in named else "" for n in known}
+    left_out = {n: why or faults[n] for n, (_, why) in known.items() if why or faults[n]}
 
     def one(k: int) -> Recording:
-        moved: dict[str, Any] = {r: a[k] for r, a in moving.items()}
-        fixed = {n: a[k] for n, a in properties.items()}
-        return Recording(time[k], **moved, properties=fixed, name=f"{where}, simulation {k}", left_out=left_out)
+        order = np.argsort(time[k], kind="stable")
+        moved: dict[str, Any] = {r: a[k][order] for r, a in moving.items()}
+        fixed = {n: a[k] for n, (a, _) in known.items() if n not in left_out}
+        return Recording(time[k][order], **moved, properties=fixed, name=f"{where}, simulation {k}", left_out=left_out)
 
     return [one(k) for k in range(shape[0])]
 
 # %% ../../nbs/data/00c_formats.ipynb #dcf000e
-def _npz(path: Path, columns: Mapping[str, str] | None = None, dt: float | None = None) -> list[Recording]:
+def _npz(path: Path, columns: Any = None, dt: float | None = None) -> list[Recording]:
     "NumPy's arrays; objects in them are not loaded."
     try:
-        with np.load(path, allow_pickle=False) as file:
+        loaded = np.load(path, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            raise ValueError("it is a single array, as in .npy; write it with numpy.savez(..., position=..., time=...)")
+        with loaded as file:
             arrays = {n: np.asarray(file[n]) for n in file.files}
-        if words := [n for n, a in arrays.items() if a.dtype.kind not in "biufSU"]:
+        if words := [n for n, a in arrays.items() if a.dtype.kind not in "biufSUMm"]:
             raise ValueError(f"{words[0]} holds {arrays[words[0]].dtype}")
     except (OSError, ValueError, EOFError, KeyError, AttributeError) as error:
         reason = str(error).partition("\n")[0][:100]
@@ -139,106 +248,161 @@ def _npz(path: Path, columns: Mapping[str, str] | None = None, dt: float | None 
     return recordings_of_arrays(arrays, str(path), columns, dt)
 
 
-def _hdf5(path: Path, columns: Mapping[str, str] | None = None, dt: float | None = None) -> list[Recording]:
-    "Datasets of an HDF5 file, at its top or a group for each simulation."
+def _hdf5(path: Path, columns: Any = None, dt: float | None = None) -> list[Recording]:
+    "Datasets of an HDF5 file, at its top or a group for each simulation; what all groups share stands at the top."
+    asked = {*_ARRAY_ROLE, *(columns.values() if isinstance(columns, Mapping) else ())}
     with open_hdf5(path) as file:
-        sets = lambda g: [n for n in g if g.get(n, getclass=True) is h5py.Dataset]
+        wanted = lambda g, n: n.lower() in asked or n in asked or g[n].dtype.kind in "iuf"
+        sets = lambda g: [n for n in g if g.get(n, getclass=True) is h5py.Dataset and wanted(g, n)]
         read = lambda g: {n: hdf5_array(g, n, str(path)) for n in sets(g)}
         groups = [n for n in file if file.get(n, getclass=True) is h5py.Group]
-        parts = {"": read(file)} | {f", {n}": read(file[n]) for n in groups}
-    shared = parts.pop("")
-    if shared or not parts:
+        shared, parts = read(file), {f", {n}": read(file[n]) for n in groups}
+    if not parts or "position" in _roles(_joined(shared), {}, str(path)):
         return recordings_of_arrays(shared, str(path), columns, dt)
-    return [r for n, arrays in parts.items() for r in recordings_of_arrays(arrays, f"{path}{n}", columns, dt)]
+    each = {n: shared | arrays for n, arrays in parts.items()}
+    return [r for n, arrays in each.items() for r in recordings_of_arrays(arrays, f"{path}{n}", columns, dt)]
 
 
-def _netcdf(path: Path, columns: Mapping[str, str] | None = None, dt: float | None = None) -> list[Recording]:
+def _netcdf(path: Path, columns: Any = None, dt: float | None = None) -> list[Recording]:
     "Variables of a NetCDF file, its dimensions in any order where they have their usual names."
     data = read_dataset(path)
     turned = data.transpose("simulation", "time", "body", "axis", ..., missing_dims="ignore")
-    numbers = {str(n): a for n, a in {**turned.coords, **turned.data_vars}.items() if a.dtype.kind in "iuf"}
+    numbers = {str(n): a for n, a in {**turned.coords, **turned.data_vars}.items() if a.dtype.kind in "iufMm"}
     arrays = {n: a.values for n, a in numbers.items()}
+    roles = {_ARRAY_ROLE.get(n.lower(), ""): n for n in numbers}
+    held = {"position": "x", "velocity": "vx", "acceleration": "ax", "time": "time"}
+    units = [(roles[r], h, str(numbers[roles[r]].attrs.get("units", ""))) for r, h in held.items() if r in roles]
+    same_units(units, str(path))
     step = {"dt": np.asarray(data.attrs["dt"])} if "dt" in data.attrs else {}
     return recordings_of_arrays(step | arrays, str(path), columns, dt)
 
 # %% ../../nbs/data/00c_formats.ipynb #dcf0011
 def _xyz_columns(remark: str) -> list[str]:
-    "Names of the columns of an XYZ file, which its remarks may tell."
+    "Names of the columns of an XYZ file, which its remarks may tell; ValueError where they tell nonsense."
     told = re.search(r'Properties="?([^"\s]+)"?', remark)
     parts = (told[1] if told else "species:S:1:pos:R:3").split(":")
     names = []
+    if len(parts) % 3 or not all(count.isdigit() for count in parts[2::3]):
+        raise ValueError(f"{told[1] if told else ''} should be NAME:KIND:COLUMNS:NAME:...")
     for name, count in zip(parts[::3], map(int, parts[2::3])):
         stem = {"pos": "", "vel": "v", "velo": "v", "velocities": "v", "acc": "a"}.get(name.lower())
-        names += [name] if count == 1 else [f"{stem if stem is not None else name + '_'}{a}" for a in "xyz"[:count]]
+        if not 0 < count < (100 if stem is None else 4):
+            raise ValueError(f"{name} has {count} columns")
+        marks = "xyz"[:count] if count < 4 else map(str, range(1, count + 1))
+        names += [name] if count == 1 else [f"{stem if stem is not None else name + '_'}{a}" for a in marks]
     return names
+
+
+def _xyz_time(remark: str) -> dict[str, float]:
+    "The time that remarks tell; ValueError where it is none."
+    when = re.search(r'(?<!\w)[Tt]ime="?([^\s"]+)"?', remark)
+    if when and not re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", when[1]):
+        raise ValueError(f"time is {when[1][:40]!r}")
+    return dict(time=float(when[1])) if when else {}
+
+
+def _xyz_box(remark: str) -> tuple[float, ...] | None:
+    "The sides of a box whose edges are along the axes; None for none."
+    lattice, repeats = re.search(r'Lattice="([^"]+)"', remark), re.search(r'pbc="([^"]+)"', remark)
+    edges = np.array(lattice[1].split(), float) if lattice else np.zeros(0)
+    if edges.size != 9 or np.any(edges.reshape(3, 3)[~np.eye(3, dtype=bool)]):
+        return None
+    flags = [f in "T1" for f in repeats[1].split()] if repeats else [True] * 3
+    return tuple(float(edges[4 * k]) * (len(flags) == 3 and flags[k]) for k in range(3))
 
 
 def _read_xyz(path: Path) -> pd.DataFrame:
     "A long table from an XYZ file, plain or extended."
     lines, rows, k, frame = path.read_text(encoding="utf-8").splitlines(), [], 0, 0
+    timed, box = None, None
     while k < len(lines):
         if not lines[k].strip():
             k += 1
             continue
-        if not lines[k].strip().isdigit() or k + 1 + int(lines[k]) >= len(lines):
+        if not lines[k].strip().isdigit() or k + 1 + int(lines[k]) >= len(lines) or not int(lines[k]):
             told = "should be a number of bodies, with a line for each of them"
             raise UserError(f"{path}, line {k + 1}: {lines[k][:40]!r} {told}")
         remark, number = lines[k + 1], int(lines[k])
-        when = re.search(r'[Tt]ime="?([-+.\deE]+)"?', remark)
-        names = _xyz_columns(remark)
+        try:
+            names, when = _xyz_columns(remark), _xyz_time(remark)
+            box = _xyz_box(remark) if box is None else box
+        except ValueError as error:
+            raise UserError(f"{path}, line {k + 2}: its Properties, time or Lattice are none ({error})") from None
+        if (timed := bool(when) if timed is None else timed) != bool(when):
+            raise UserError(f"{path}, line {k + 2}: some frames have a time, and some have none")
         for b, line in enumerate(lines[k + 2 : k + 2 + number]):
             if len(cells := line.split()) < len(names):
                 raise UserError(f"{path}, line {k + 3 + b}: {len(cells)} columns; the file says {', '.join(names)}")
-            rows.append(dict(zip(names, cells)) | dict(frame=frame, id=b) | (dict(time=float(when[1])) if when else {}))
+            rows.append(dict(zip(names, cells)) | dict(frame=frame, id=b) | when)
         k, frame = k + 2 + number, frame + 1
-    return pd.DataFrame(rows)
+    if not rows:
+        raise UserError(f"{path} has no frames")
+    table = pd.DataFrame(rows)
+    table.attrs["box"] = box
+    return table
 
 # %% ../../nbs/data/00c_formats.ipynb #dcf0012
+def _lammps_box(head: str) -> tuple[float, ...] | None:
+    "The sides of a box whose edges are along the axes; None for none."
+    told = re.search(r"ITEM: BOX BOUNDS((?: [a-z]{2}){3})\s*\n(.+)\n(.+)\n(.+)", head)
+    ends = [np.array(told[k].split(), float) for k in (2, 3, 4)] if told else []
+    if not told or any(len(e) != 2 for e in ends):
+        return None
+    return tuple(float(e[1] - e[0]) * (flag == "pp") for e, flag in zip(ends, told[1].split()))
+
+
+def _lammps_frame(part: str, where: str) -> pd.DataFrame:
+    "One frame of a dump."
+    head, found, body = part.partition("ITEM: ATOMS")
+    lines, step = body.splitlines(), (head.split() or [""])[0]
+    number = re.search(r"ITEM: NUMBER OF ATOMS\s+(\d+)", head)
+    names, rows = (lines[0].split(), [line.split() for line in lines[1:] if line.strip()]) if lines else ([], [])
+    if not found or not number or len(rows) != int(number[1]):
+        raise UserError(f"{where} is not whole; it needs ITEM: NUMBER OF ATOMS, and as many lines below ITEM: ATOMS")
+    if not re.fullmatch(r"\d+", step):
+        raise UserError(f"{where}: its step is {step[:40]!r}; it must be a whole number")
+    if wrong := [k for k, cells in enumerate(rows) if len(cells) != len(names)]:
+        said = f"{len(rows[wrong[0]])} cells; its heading says {', '.join(names)}"
+        raise UserError(f"{where}, line {wrong[0] + 1} of its atoms has {said}")
+    return pd.DataFrame(rows, columns=names).assign(frame=int(step))
+
+
 def _read_lammps(path: Path) -> pd.DataFrame:
     "A long table from a LAMMPS dump; the step is the frame."
-    parts, tables = re.split(r"^ITEM: TIMESTEP\s*$", path.read_text(encoding="utf-8"), flags=re.M)[1:], []
-    for k, part in enumerate(parts):
-        head, found, body = part.partition("ITEM: ATOMS")
-        lines = body.splitlines()
-        number = re.search(r"ITEM: NUMBER OF ATOMS\s+(\d+)", head)
-        if not found or not number or len(lines) - 1 < int(number[1]):
-            raise UserError(f"{path}: frame {k + 1} is not whole; it needs ITEM: NUMBER OF ATOMS, and ITEM: ATOMS")
-        cells = [line.split() for line in lines[1 : 1 + int(number[1])]]
-        tables.append(pd.DataFrame(cells, columns=lines[0].split()).assign(frame=int(head.split()[0])))
+    text = path.read_text(encoding="utf-8")
+    parts = re.split(r"^ITEM: TIMESTEP\s*$", text, flags=re.M)[1:]
+    tables = [_lammps_frame(part, f"{path}: frame {k + 1}") for k, part in enumerate(parts)]
     if not tables:
         raise UserError(f"{path} is no LAMMPS dump: it has no ITEM: TIMESTEP")
-    unwrapped = {"xu": "x", "yu": "y", "zu": "z"}
-    return pd.concat(tables, ignore_index=True).rename(columns=unwrapped)
+    if not text.endswith("\n"):
+        raise UserError(f"{path}: its last line has no end; the dump may be cut short there, leave that frame out")
+    table = pd.concat(tables, ignore_index=True)
+    unwrapped = {a + "u": a for a in "xyz" if a + "u" in table}
+    found = table.drop(columns=[a for a in unwrapped.values() if a in table]).rename(columns=unwrapped)
+    found.attrs["box"] = _lammps_box(parts[0])
+    return found
 
 # %% ../../nbs/data/00c_formats.ipynb #dcf0015
 FORMATS: dict[str, Callable[..., list[Recording]]] = {  # by the file's ending
     **dict.fromkeys((".csv", ".tsv", ".txt", ".dat"), _table(_read_text)),
-    ".parquet": _table(pd.read_parquet), ".npz": _npz, ".nc": _netcdf,
+    ".parquet": _table(_read_parquet), ".npz": _npz, ".nc": _netcdf,
     **dict.fromkeys((".h5", ".hdf5"), _hdf5), **dict.fromkeys((".xyz", ".extxyz"), _table(_read_xyz)),
     **dict.fromkeys((".lammpstrj", ".dump"), _table(_read_lammps)),
 }
 
 
-def _agreed(recordings: list[Recording], path: Path, dt: float | None) -> list[Recording]:
-    "The recordings; UserError where their clock says something else than the user."
-    steps = np.concatenate([np.diff(r.time) for r in recordings])
-    if dt is not None and len(steps) and not np.isclose(np.median(steps), dt, rtol=0.01):
-        raise UserError(f"{path}: --dt is {dt:g}, but its times step by {np.median(steps):g}; leave --dt out")
-    return recordings
-
-
 def read_recordings(
     path: str | Path,
-    columns: Mapping[str, str] | None = None,  # role: the name that the file has for it
+    columns: Any = None,  # role: the name that the file has for it
     dt: float | None = None,  # time between frames, where the file does not say it
 ) -> list[Recording]:
     "The recordings in a file of any known format; UserError in one line for all that is wrong with it."
     path = Path(path)
-    read = choose("format", path.suffix.lower() or str(path), FORMATS)
+    read = choose(f"{path}: format", path.suffix.lower() or str(path), FORMATS)
     if not path.is_file():
         raise UserError(f"{path} does not exist" if not path.exists() else f"{path} is no file")
     try:
-        return _agreed(read(path, columns, dt), path, dt)
+        return read(path, columns, dt)
     except UserError:
         raise
     except Exception as error:  # the readers have many ways to fail

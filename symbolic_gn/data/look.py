@@ -14,7 +14,8 @@ from jaxtyping import Float
 
 from ..core.boxes import nearest_image
 from ..core.figures import blank_figure
-from .recordings import Recording, spline_of
+from .checks import some_of
+from .recordings import TRUSTED, Recording, spline_of
 from .trajectories import Trajectories
 
 # %% ../../nbs/data/04_look.ipynb #dc40007
@@ -72,15 +73,33 @@ def _span(values: np.ndarray) -> str:
 
 def _clock(recordings: Sequence[Recording]) -> str:
     "What there is to say of times."
-    steps = np.concatenate([np.diff(r.time) for r in recordings])
+    steps, stride = np.concatenate([np.diff(r.time) for r in recordings]), recordings[0].stride
     typical, frames = float(np.median(steps)), [len(r.time) for r in recordings]
     even = np.ptp(steps) <= 2e-3 * typical
     unseen = 1 - np.mean(np.concatenate([r.seen.ravel() for r in recordings]))
     pauses = int((steps > 4.5 * typical).sum())
     uneven = "" if even else f" (uneven: {_span(steps)})"
     said = [f"{_span(np.array(frames))} frames", f"steps of {typical:.4g}{uneven}"]
+    said += [f"one frame for {stride:g} of the file's counter"] if stride != 1 else []
     said += [f"{pauses} pause{'s' * (pauses > 1)}"] if pauses else []
     return ", ".join(said + ([f"{100 * unseen:.2g} % of the positions missing"] if unseen else []))
+
+
+def _order(trajectories: Trajectories, bodies: Sequence[str]) -> str:
+    "The bodies by name, with the mass that each has got in the first simulation."
+    masses = trajectories.mass[0] if trajectories.frames > 1 else np.ones(1)
+    known = len(masses) == len(bodies) and (masses != 1).any()
+    return some_of([f"{b} (mass {m:.4g})" for b, m in zip(bodies, masses)] if known else bodies)
+
+
+def _box(trajectories: Trajectories, recordings: Sequence[Recording]) -> list[str]:
+    "The box that bodies are in, or that the file tells."
+    sides = lambda box: " x ".join(f"{s:g}" if s else "open" for s in box)
+    span = np.ptp(trajectories.position.reshape(-1, trajectories.dim), axis=0)
+    if trajectories.box:
+        return [f"{sides(trajectories.box)}; positions, laid end to end, span " + " x ".join(f"{s:.3g}" for s in span)]
+    told = [r.box[: trajectories.dim] for r in recordings if r.box and any(r.box)]
+    return [f"not used; the file tells one of {sides(told[0])}, use it with --box"] if told else []
 
 
 def _properties(trajectories: Trajectories) -> str:
@@ -93,7 +112,7 @@ def _properties(trajectories: Trajectories) -> str:
     return "; ".join(said + ([f"not given: {', '.join(missing)}"] if missing else []))
 
 # %% ../../nbs/data/04_look.ipynb #dc4000b
-def _oddities(found: dict[str, float | None], trusted: float) -> list[str]:
+def _oddities(found: dict[str, float | None], trusted: float, error: float) -> list[str]:
     "What the data say against what was understood."
     momentum, torque, velocity, noise = (found[n] for n in ("momentum", "torque", "velocity", "noise"))
     said = []
@@ -106,7 +125,10 @@ def _oddities(found: dict[str, float | None], trusted: float) -> list[str]:
         said.append(f"velocities are not the derivative of the positions (off by {velocity:.2g}): check the time step")
     if noise is not None and noise > 1e-4:
         said.append(f"noise of up to {noise:.1g} of a typical distance: accelerations from positions are rough")
-    if trusted < 0.9:
+    if error > TRUSTED:
+        why = "frames are too far apart, or mixed up"
+        said.append(f"no acceleration can be trusted, they are off by about {error:.1g}: {why}")
+    elif trusted < 0.9:
         said.append(f"only {100 * trusted:.0f} % of the moments have an acceleration that can be trusted")
     return said
 
@@ -135,9 +157,11 @@ def look(
         "units": t.data.attrs.get("units") or "not given",
     }
     told = [f"{name:13s}{said}" for name, said in lines.items()]
-    odd = _oddities(found, trusted)
-    left_out = sorted({name for r in recordings for name in r.left_out})
-    told += [f"{'left out':13s}{', '.join(left_out)}: no numbers, or they change in time"] if left_out else []
+    odd = _oddities(found, trusted, error)
+    told += [f"{'order':13s}{_order(t, recordings[0].bodies)}"] if recordings and recordings[0].bodies else []
+    told += [f"{'box':13s}{said}" for said in _box(t, recordings)]
+    left_out = {name: why for r in recordings for name, why in r.left_out.items()}
+    told += [f"{'left out':13s}{some_of([name])} {why}" for name, why in left_out.items()]
     return told + [f"{'odd':13s}{said}" for said in odd or ["nothing was noticed"]]
 
 # %% ../../nbs/data/04_look.ipynb #dc40010

@@ -20,14 +20,15 @@ import xarray as xr
 from jaxtyping import Float, Int
 from numpy.typing import ArrayLike
 
-from ..core.boxes import box_sides, unwrapped
-from ..core.errors import UserError
+from ..core.boxes import box_sides, check_box, jumps, unwrapped
+from ..core.errors import UserError, choose
 from ..core.fields import felt_together
 from ..core.graph import edges
-from .checks import BODY, FULL, check_array, check_name, check_positions, real_numbers, spread_over
+from .checks import BODY, FULL, check_array, check_force, check_moving, check_name, check_positions
+from .checks import check_positive, check_remarks, checked_dataset, real_numbers, spread_over, told_of
 from .files import read_dataset, write_dataset
 from .formats import read_recordings, recordings_of_table
-from .recordings import Recording, doubt_of, equal_steps, spline_of, trusted_at
+from .recordings import Recording, doubt_of, equal_steps, shared, spline_of, trusted_at, with_told
 
 # %% ../../nbs/data/01_trajectories.ipynb #ab464904
 class Trajectories:
@@ -139,6 +140,8 @@ def _summary(traj: Trajectories) -> list[str]:
         parts.append(f"with {', '.join(traj.others)}")
     if "seed" in attrs:
         parts.append(f"seed {attrs['seed']}")
+    if "left_out" in attrs:
+        parts.append(f"left out: {attrs['left_out']}")
     if "energy_drift" in traj.data:
         drift = traj.data["energy_drift"].values
         parts.append(f"energy error {np.median(drift):.0e} (median), {drift.max():.0e} (largest)")
@@ -192,36 +195,41 @@ def differentiate(
 
 # %% ../../nbs/data/01_trajectories.ipynb #a974fb72
 def from_arrays(
-    position: ArrayLike,  # (simulation, time, body, axis); (time, body, axis) is taken as one simulation
-    velocity: ArrayLike | None = None,  # like position; differentiated from it if missing
-    acceleration: ArrayLike | None = None,  # like position; differentiated if missing
+    position: Any,  # (simulation, time, body, axis); (time, body, axis) is taken as one simulation
+    velocity: Any = None,  # like position; differentiated from it if missing
+    acceleration: Any = None,  # like position; differentiated if missing
     *,
-    mass: ArrayLike | None = None,  # (simulation, body) or (body,); 1 if missing
-    charge: ArrayLike | None = None,  # (simulation, body) or (body,); 0 if missing
-    dt: float,  # time between frames
-    system: str = "custom",  # a registered name makes energy and law known
-    topology: str = "all",  # who may act on whom: one of TOPOLOGIES
-    units: str = "",
-    box: float | Sequence[float] | None = None,  # sides of a box that repeats, 0 for an axis that does not
-    **others: ArrayLike,  # further properties of bodies, each (simulation, body) or (body,)
+    mass: Any = None,  # (simulation, body) or (body,); 1 if missing
+    charge: Any = None,  # (simulation, body) or (body,); 0 if missing
+    dt: Any = None,  # time between frames
+    system: Any = "custom",  # a registered name makes energy and law known
+    topology: Any = "all",  # who may act on whom: one of TOPOLOGIES
+    units: Any = "",
+    box: Any = None,  # sides of a box that repeats, 0 for an axis that does not
+    **others: Any,  # further properties of bodies, each (simulation, body) or (body,)
 ) -> Trajectories:
     "Your own data as trajectories."
     given = dict(position=position, velocity=velocity, acceleration=acceleration)
-    given = {name: real_numbers(name, a) for name, a in given.items() if a is not None}
+    given = {name: real_numbers(name, a) for name, a in given.items() if a is not None or name == "position"}
     given = {name: a[None] if a.ndim == 3 else a for name, a in given.items()}
     position = given["position"]
     check_positions(position, dt, topology)
     sides = None if box is None else box_sides(box, position.shape[-1])
     if sides is not None:
+        for one in position:
+            check_box(one, sides)
         position = np.moveaxis(unwrapped(np.moveaxis(position, 1, 0), sides), 0, 1)
     for name, a in given.items():
         check_array(name, a, position.shape)
+    if acceleration is None or not given["acceleration"].any():
+        check_moving(position)
     for name in others:
         check_name(name)
     known = dict(mass=1.0 if mass is None else mass, charge=0.0 if charge is None else charge)
     bodies = spread_over(position, known | others)
     attrs, doubt = dict(system=system, topology=topology, units=units), np.zeros(position.shape[:3])
     attrs |= {} if sides is None else dict(box=json.dumps(sides.tolist()))
+    check_remarks(attrs | dict(dt=dt), position.shape[-1])
     source, order = ("positions", 2) if velocity is None else ("velocities", 1)
     if acceleration is None:
         given["acceleration"], doubt = differentiate(position if velocity is None else given["velocity"], dt, order)
@@ -236,16 +244,18 @@ def from_arrays(
 def at_rest(
     recordings: Sequence[Recording],  # of one moment each
     *,
-    mass: ArrayLike | None = None,  # (body,), where the recordings do not say it
-    charge: ArrayLike | None = None,  # a body of which nobody says it has none
+    mass: Any = None,  # (body,) or by name, where the recordings do not say it
+    charge: Any = None,  # a body of which nobody says it has none
     system: str = "custom",
     units: str = "",
 ) -> Trajectories:
     "A field in space: bodies whose acceleration is given, each a star with those that act on it."
-    where = recordings[0].name.partition(",")[0]
+    where, recordings = recordings[0].where, with_told(recordings, mass=mass, charge=charge)
     if len(counts := {r.position.shape[1] for r in recordings}) > 1:
         raise UserError(f"{where}: single moments of {sorted(counts)} bodies; give as many in each")
     given: dict[int, Any] = {k: r.acceleration for k, r in enumerate(recordings) if r.acceleration is not None}
+    if not given:
+        raise UserError(f"{where}: one frame of each simulation; give at least 18 frames, or accelerations")
     rows: list[tuple] = []
     for k, a in given.items():
         for i in np.flatnonzero(np.isfinite(a[0]).all(-1)):
@@ -255,45 +265,79 @@ def at_rest(
     pick = lambda values: np.stack([values(recordings[k])[order] for k, order in rows])
     x, a = pick(lambda r: r.position[0]), np.zeros((len(rows), 1, *recordings[0].position.shape[1:]))
     a[:, 0, 0] = [given[k][0, order[0]] for k, order in rows]
-    names = set.intersection(*(set(r.properties) for r in recordings))
-    known = {n: pick(lambda r, n=n: r.properties[n]) for n in sorted(names)}
-    told = {n: np.asarray(v, float) for n, v in dict(mass=mass, charge=charge).items() if v is not None}
-    known |= {n: pick(lambda r, v=v: v) for n, v in told.items()}
-    known = {n: np.nan_to_num(v, nan=float(n == "mass")) for n, v in known.items()}
-    return from_arrays(x[:, None], 0 * a, a, dt=1.0, system=system, units=units, topology="star", **known)
+    known = {n: np.nan_to_num(pick(lambda r, n=n: r.properties[n]), nan=float(n == "mass")) for n in shared(recordings)}
+    with told_of(where):
+        return from_arrays(x[:, None], 0 * a, a, dt=1.0, system=system, units=units, topology="star", **known)
 
 # %% ../../nbs/data/01_trajectories.ipynb #7ecd0012
+def _unwrapped(recordings: Sequence[Recording], box: Any) -> tuple[list[Recording], dict[str, str]]:
+    "Recordings whose tracks do not jump, and the remark that tells the box; UserError for one that cannot be."
+    first = recordings[0]
+    if box is None:
+        for r in recordings:
+            told = (r.box or ())[: r.position.shape[-1]]
+            if any(told) and jumps(r.position, np.array(told)):
+                sides = ",".join(f"{s:g}" for s in told)
+                raise UserError(f"{r.name}: positions jump across the box that the file tells; give --box {sides}")
+        return list(recordings), {}
+    sides = box_sides(box, first.position.shape[-1])
+    if all(len(r.time) == 1 for r in recordings):
+        raise UserError(f"{first.where}: box is for bodies that move, and all are at rest; leave it out")
+    for r in recordings:
+        with told_of(r.name):
+            check_box(r.position, sides)
+    found = [replace(r, position=unwrapped(r.position, sides)) for r in recordings]
+    return found, dict(box=json.dumps(sides.tolist()))
+
+
+def _unused(recordings: Sequence[Recording]) -> dict[str, str]:
+    "The remark that tells which columns are left out, and why."
+    reasons = {name: why for r in recordings for name, why in r.left_out.items()}
+    return dict(left_out="; ".join(f"{n} {why}" for n, why in reasons.items())) if reasons else {}
+
+
 def from_recordings(
     recordings: Sequence[Recording],
     *,
-    mass: ArrayLike | None = None,  # (body,), where the recordings do not say it
-    charge: ArrayLike | None = None,
+    mass: Any = None,  # (body,) or by name, where the recordings do not say it
+    charge: Any = None,
     system: str = "custom",
     units: str = "",
-    box: float | Sequence[float] | None = None,  # sides of a box that repeats
+    box: Any = None,  # sides of a box that repeats
     seed: int = 0,  # which pieces are for training, where pieces are cut of many recordings
 ) -> Trajectories:
     "Recordings of any length and clock as trajectories at equal steps, in pieces if need be."
+    recordings, remarks = _unwrapped(recordings, box)
     if all(len(r.time) == 1 for r in recordings):
-        return at_rest(recordings, mass=mass, charge=charge, system=system, units=units)
-    if box is not None:
-        sides = box_sides(box, recordings[0].position.shape[-1])
-        recordings = [replace(r, position=unwrapped(r.position, sides)) for r in recordings]
-    arrays = equal_steps(recordings, seed)
-    part, doubt = arrays.pop("part", None), arrays.pop("doubt")
-    told = {n: a for n, a in dict(mass=mass, charge=charge).items() if a is not None}
-    found = from_arrays(**{**arrays, **told}, system=system, units=units, box=box).data
-    found = found if part is None else found.assign(part=(FULL[:1], part))
-    return Trajectories(with_doubt(found, doubt, "positions" if recordings[0].velocity is None else "velocities"))
+        found = at_rest(recordings, mass=mass, charge=charge, system=system, units=units)
+        with told_of(recordings[0].where):
+            check_force(found.data)
+        return found
+    where = recordings[0].where
+    with told_of(where):
+        arrays = equal_steps(with_told(recordings, mass=mass, charge=charge), seed)
+        part, doubt = arrays.pop("part", None), arrays.pop("doubt")
+        found = from_arrays(**arrays, system=system, units=units).data.assign_attrs(remarks | _unused(recordings))
+        found = found if part is None else found.assign(part=(FULL[:1], part))
+        source = "positions" if recordings[0].velocity is None else "velocities"
+        done = Trajectories(with_doubt(found, doubt, source))
+        check_force(done.data)
+    return done
 
 
 def from_table(
-    table: pd.DataFrame,  # long or wide, with anybody's names
-    columns: Mapping[str, str] | None = None,  # role: the name that the table has for it
-    dt: float | None = None,
+    table: Any,  # a pandas DataFrame, long or wide, with anybody's names
+    columns: Any = None,  # role: the name that the table has for it
+    dt: Any = None,  # time between frames, where the table counts frames
     **told: Any,  # of `from_recordings`: mass, charge, units, ...
 ) -> Trajectories:
     "A pandas table as trajectories."
+    if not isinstance(table, pd.DataFrame):
+        raise UserError(f"table is a {type(table).__name__}; give a pandas DataFrame")
+    for name in told:
+        choose("option", name, ("mass", "charge", "system", "units", "box", "seed"))
+    if dt is not None:
+        check_positive("dt", dt)
     return from_recordings(recordings_of_table(table, columns, dt), **told)
 
 # %% ../../nbs/data/01_trajectories.ipynb #7ecd0002
@@ -307,37 +351,33 @@ def in_pieces(trajectories: Trajectories) -> Trajectories:
     pick = lambda names, k: cast(Any, {n: data[n].values[k] for n in names})
     one = lambda k: Recording(time, trajectories.position[k], **pick(moving, k), properties=pick(others, k))
     recordings = [one(k) for k in range(trajectories.simulations)]
-    about = dict(system=trajectories.system, units=data.attrs.get("units", ""), box=trajectories.box)
-    pieces = from_recordings(recordings, **about)
-    pieces.data.attrs["topology"] = data.attrs["topology"]
+    pieces = from_recordings(recordings, system=trajectories.system, units=data.attrs.get("units", ""))
+    pieces.data.attrs |= {n: data.attrs[n] for n in ("topology", "box") if n in data.attrs}
     return pieces
 
 # %% ../../nbs/data/01_trajectories.ipynb #af382934
-def _checked(data: xr.Dataset, path: str | Path) -> Trajectories:
-    "What was read from a file as trajectories; UserError when it is something else."
-    missing = {"position", "velocity", "acceleration", "mass", "charge"} - set(data.data_vars)
-    missing |= {"dt", "system", "topology"} - set(data.attrs)
-    if missing:
-        names = ", ".join(sorted(missing))
-        raise UserError(f"{path} holds no trajectories ({names} missing); write it with Trajectories.save")
-    return Trajectories(data)
-
-
 def load_trajectories(
-    path: str | Path,  # what `save` has written, or a file of any of `FORMATS`
-    columns: Mapping[str, str] | None = None,  # role: the name that the file has for it, such as time="clock"
-    dt: float | None = None,  # time between frames, where the file does not say it
-    mass: ArrayLike | None = None,  # one for each body, where the file does not say them
-    charge: ArrayLike | None = None,
+    path: Any,  # what `save` has written, or a file of any of `FORMATS`
+    columns: Any = None,  # role: the name that the file has for it, such as time="clock"
+    dt: Any = None,  # time between frames, where the file does not say it
+    mass: Any = None,  # one for each body, in their order or by name, where the file does not say them
+    charge: Any = None,
     units: str = "",
-    box: float | Sequence[float] | None = None,  # sides of a box that repeats
+    box: Any = None,  # sides of a box that repeats
     seed: int = 0,  # which pieces are for training, where pieces are cut of many recordings
 ) -> Trajectories:
     "Trajectories of a file; UserError in one line for all that is wrong with it."
+    if not isinstance(path, str | Path):
+        raise UserError(f"a file is named by text or a Path, not by {type(path).__name__}")
+    if dt is not None:
+        check_positive("dt", dt)
     path, told = Path(path), dict[str, Any](mass=mass, charge=charge, units=units, box=box, seed=seed)
     asked = any(value is not None for value in (columns, dt, mass, charge, box))
     if path.suffix == ".nc" and not asked and "topology" in (data := read_dataset(path)).attrs:
-        return _checked(data, path)
+        with told_of(str(path)):
+            found = Trajectories(checked_dataset(data))
+            check_force(found.data)
+            return found
     found = from_recordings(read_recordings(path, columns, dt), **told)
     found.data.encoding["source"] = str(path)
     return found

@@ -17,7 +17,7 @@ import numpy as np
 import sympy as sp
 from scipy.linalg import qr
 
-from ..core.errors import UserError
+from ..core.errors import UserError, choose
 from ..core.fields import FIELDS
 from .formula import rounded, symbol
 from .law import Law
@@ -254,12 +254,20 @@ def constants_with_units(
 def units_of_motion(
     units: Mapping[str, str],  # length, time and mass; charge and further properties where they have one
     names: Iterable[str],  # inputs of a law
+    properties: Iterable[str] | None = None,  # of the user's own, whose units may be told; None: any
 ) -> dict[str, str]:  # of the inputs
     "The units of what a law may use; UserError where length, time or mass is missing or no unit."
     missing = [n for n in ("length", "time", "mass") if n not in units]
     if missing:
         raise UserError(f"units: {missing[0]} is missing; give length, time and mass, as in length=m,time=s,mass=kg")
+    known = units if properties is None else ["length", "time", "mass", "charge", *properties]
+    for name in units:
+        choose("units: input", name, known)
     check_unit_texts(units, [*units])
+    for name, power in dict(length="m", time="s", mass="kg").items():
+        if (found := si_units(units[name])) != power:
+            is_none = f"which is {found or 'a pure number'}; give a unit of {name}"
+            raise UserError(f"units: {name} in {units[name]!r}, {is_none}")
     of = dict(r=units["length"], m=units["mass"], **dict.fromkeys(("dx", "dy", "dz"), units["length"]))
     of |= dict.fromkeys(("vx", "vy", "vz"), f"({units['length']})/({units['time']})")
     of |= {"q": units["charge"]} if "charge" in units else {}
