@@ -177,9 +177,10 @@ def parse(
 
 # %% ../../nbs/laws/00_formula.ipynb #0a6ea1a1
 class _Exact(StrPrinter):
-    "Writes floats with as many digits as they need."
+    "Writes floats with as many digits as they need, and long whole numbers as floats."
 
     def _print_Float(self, expr): return repr(float(expr))
+    def _print_Integer(self, expr): return str(expr.p) if abs(expr.p) < 10**15 else repr(float(expr))
 
 
 def written(

@@ -83,10 +83,16 @@ class Law:
 
     @classmethod
     def of(
-        cls, formula: str | sp.Basic, drag: float = 0.0, fields: Mapping[str, float] | None = None, **kwargs
+        cls,
+        formula: Any,  # text, or a SymPy expression
+        drag: Any = 0.0,  # a number
+        fields: Any = None,  # numbers by name
+        **kwargs,
     ) -> "Law":
         "A law from a formula with numbers, a drag, and other constants of FIELDS."
         expr, values = parametrise(_read(formula))
+        if fields is not None and not isinstance(fields, Mapping):
+            raise UserError(f"fields: is {str(fields)[:40]}; expected numbers by name")
         values |= ({"drag": drag} if drag else {}) | dict(fields or {})
         return cls(expr, {n: (v, math.nan) for n, v in values.items()}, **kwargs)
 
