@@ -57,7 +57,8 @@ def _check_constants(constants: Any, names: frozenset[str]) -> None:
         if not isinstance(name, str) or not _CONSTANT.fullmatch(name):
             choose("constant", name, FIELDS)
         if (name in names) == (name in FIELDS):
-            raise UserError(f"constants: {name!r} {'is a field, not an input' if name in FIELDS else 'is not in the formula'}")
+            why = "is a field, not an input" if name in FIELDS else "is not in the formula"
+            raise UserError(f"constants: {name!r} {why}")
         if not isinstance(pair, Sequence) or len(pair) != 2 or not all(map(_is_number, pair)):
             raise UserError(f"constants: {name!r} is {str(pair)[:60]}; expected a finite number and its error")
         if math.isnan(pair[0]) or pair[1] < 0:
