@@ -114,7 +114,7 @@ FUNCTIONS: dict[str, Callable] = {
     "pow": raised, "square": lambda x: raised(x, sp.Integer(2)), "cube": lambda x: raised(x, sp.Integer(3)),
     "inv": lambda x: raised(x, sp.Integer(-1)), "neg": lambda x: -x,
     "sec": lambda x: 1 / sp.cos(x), "csc": lambda x: 1 / sp.sin(x), "cot": lambda x: 1 / sp.tan(x),
-    "sech": lambda x: 1 / sp.cosh(x), "csch": lambda x: 1 / sp.sinh(x), "coth": lambda x: 1 / sp.tanh(x),
+    "sech": lambda x: 1 / sp.cosh(x), "csch": lambda x: 1 / sp.sinh(x), "coth": sp.coth,
     "Heaviside": _step, "Eq": sp.Eq, "Ne": sp.Ne,
     "IF": lambda condition, yes, no: _cases((yes, condition), (no, sp.true)), "Piecewise": _cases,
 }

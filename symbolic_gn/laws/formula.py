@@ -59,7 +59,8 @@ def _name(name: str, names: Sequence[str] | None) -> sp.Basic:
         return symbol(name)
     if name in _NUMBERS:
         return _NUMBERS[name]
-    raise UserError(f"formula: input {name[:40]!r} is unknown; known are {', '.join(names or ['letters, digits and _'])}")
+    known = ", ".join(names or ["letters, digits and _"])
+    raise UserError(f"formula: input {name[:40]!r} is unknown; known are {known}")
 
 
 def _call(node: ast.Call, read: Callable) -> sp.Basic:
@@ -142,8 +143,8 @@ def _walk(
 # %% ../../nbs/laws/00_formula.ipynb #6caaea04
 def _affordable(tree: ast.AST) -> None:
     "UserError for a tree that would keep SymPy busy for seconds."
-    extremes = [n for n in ast.walk(tree) if isinstance(n, ast.Call) and ast.unparse(n.func) in ("Max", "Min", "max", "min")]
-    if sum(len(n.args) for n in extremes) > 24:
+    calls = [n for n in ast.walk(tree) if isinstance(n, ast.Call)]
+    if sum(len(n.args) for n in calls if ast.unparse(n.func) in ("Max", "Min", "max", "min")) > 24:
         raise UserError("formula: has more than 24 values under Max and Min")
 
 
@@ -177,9 +178,10 @@ def parse(
 
 # %% ../../nbs/laws/00_formula.ipynb #0a6ea1a1
 class _Exact(StrPrinter):
-    "Writes floats with as many digits as they need."
+    "Writes floats with as many digits as they need, and long whole numbers as floats."
 
     def _print_Float(self, expr): return repr(float(expr))
+    def _print_Integer(self, expr): return str(expr.p) if abs(expr.p) < 10**15 else repr(float(expr))
 
 
 def written(

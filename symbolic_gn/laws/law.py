@@ -83,10 +83,16 @@ class Law:
 
     @classmethod
     def of(
-        cls, formula: str | sp.Basic, drag: float = 0.0, fields: Mapping[str, float] | None = None, **kwargs
+        cls,
+        formula: Any,  # text, or a SymPy expression
+        drag: Any = 0.0,  # a number
+        fields: Any = None,  # numbers by name
+        **kwargs,
     ) -> "Law":
         "A law from a formula with numbers, a drag, and other constants of FIELDS."
         expr, values = parametrise(_read(formula))
+        if fields is not None and not isinstance(fields, Mapping):
+            raise UserError(f"fields: is {str(fields)[:40]}; expected numbers by name")
         values |= ({"drag": drag} if drag else {}) | dict(fields or {})
         return cls(expr, {n: (v, math.nan) for n, v in values.items()}, **kwargs)
 
@@ -241,7 +247,8 @@ def _as_force(law: Law) -> Law:
         return replace(law, expr=expr, mixing=tuple((*row, 0.0) for row in law.mixing), target="force")
     force = Law.of(tidy(law.sympy * symbol("m_i")), target="force", provenance=law.provenance)
     units = {n: unit for n, unit in law.units.items() if n in force.inputs}  # its constants are others
-    return replace(force, units=units, constants={**force.constants, **{name: law.constants[name] for name in law.fields}})
+    constants = {**force.constants, **{name: law.constants[name] for name in law.fields}}
+    return replace(force, units=units, constants=constants)
 
 # %% ../../nbs/laws/01_law.ipynb #7427b24e
 _FORMAT = "symbolic_gn law 1"
@@ -284,14 +291,17 @@ def _law_from_json(source: str | Path | Mapping) -> Law:
     if data.get("format") != _FORMAT:
         raise UserError(f"{name}: 'format' is {data.get('format')!r}, expected {_FORMAT!r}")
     try:
-        expr, constants, mixing = (data.get(part) for part in ("expr", "constants", "mixing"))
+        expr: Any = parse(data.get("expr"), as_written=True)
+        constants: Any = data.get("constants")
+        mixing: Any = data.get("mixing")
+        target: Any = data.get("target")
         if isinstance(constants, dict):  # an error that is not known is null
             constants = {n: tuple(math.nan if v is None else v for v in p) if isinstance(p, list) else p
                          for n, p in constants.items()}
         if isinstance(mixing, list):
             mixing = tuple(tuple(row) if isinstance(row, list) else row for row in mixing)
-        expr, units, provenance = parse(expr, as_written=True), data.get("units", {}), data.get("provenance", {})
-        choose("target", target := data.get("target"), TARGETS)
+        units, provenance = data.get("units", {}), data.get("provenance", {})
+        choose("target", target, TARGETS)
         check_law(expr, constants, mixing, units, provenance)
         return Law(expr, constants, target, mixing, units, provenance)
     except UserError as e:

@@ -18,7 +18,7 @@ import sympy as sp
 
 from ..core.errors import UserError, choose
 from ..core.fields import FIELDS
-from .arithmetic import LARGEST, STEEPEST
+from .arithmetic import LARGEST, STEEPEST, ordinary
 from .formula import evaluate, parse, symbol, written
 from .unit_texts import check_unit_texts
 
@@ -30,6 +30,8 @@ def readable(
     "The names in a formula that can be written and read again; UserError for all others."
     if not isinstance(expr, sp.Basic) or expr.has(sp.zoo, sp.nan, sp.oo, sp.I):
         raise UserError(f"formula: {str(expr)[:60]!r} is not a finite real number")
+    for n in expr.atoms(sp.Number):
+        ordinary(n)
     names, again = {s.name for s in expr.free_symbols}, parse(written(expr), as_written=True)
     if lost := names - {s.name for s in again.free_symbols}:
         raise UserError(f"formula: {min(lost)!r} is no name of an input")
@@ -55,7 +57,8 @@ def _check_constants(constants: Any, names: frozenset[str]) -> None:
         if not isinstance(name, str) or not _CONSTANT.fullmatch(name):
             choose("constant", name, FIELDS)
         if (name in names) == (name in FIELDS):
-            raise UserError(f"constants: {name!r} {'is a field, not an input' if name in FIELDS else 'is not in the formula'}")
+            why = "is a field, not an input" if name in FIELDS else "is not in the formula"
+            raise UserError(f"constants: {name!r} {why}")
         if not isinstance(pair, Sequence) or len(pair) != 2 or not all(map(_is_number, pair)):
             raise UserError(f"constants: {name!r} is {str(pair)[:60]}; expected a finite number and its error")
         if math.isnan(pair[0]) or pair[1] < 0:
@@ -84,7 +87,7 @@ def _delicate(expr: sp.Basic, constants: frozenset[str]) -> tuple[tuple[sp.Expr,
 
 def _check_values(expr: sp.Basic, constants: Mapping[str, Sequence[float]], names: frozenset[str]) -> None:
     "UserError for a formula without ordinary values."
-    values = {n: float(v) for n, (v, _) in constants.items() if n in names}
+    values = {n: np.float64(v) for n, (v, _) in constants.items() if n in names}  # a float's root may be complex
     for part, most in _delicate(expr, frozenset(values)):
         if not abs(float(evaluate(part, values))) <= most:
             raise UserError(f"formula: {written(part)[:60]!r} is not finite or too large for these constants")
