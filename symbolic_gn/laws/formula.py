@@ -111,7 +111,8 @@ def _walk(
     if depth > 60:
         raise UserError("formula: nested deeper than 60 levels")
     read = lambda n: _walk(n, names, as_written, depth + 1)
-    factors = lambda n: [raised(read(f), sp.Integer(-1)) if away else read(f) for away, f in _chain(n, ast.Mult, ast.Div)]
+    inverse = lambda n: raised(read(n), sp.Integer(-1))
+    factors = lambda n: [inverse(f) if away else read(f) for away, f in _chain(n, ast.Mult, ast.Div)]
     match node:
         case ast.Constant():
             return _number(node)

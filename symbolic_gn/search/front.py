@@ -50,14 +50,16 @@ def _read_front(
     "A CSV file of formulas as a table; every fault is named with the file."
     try:
         text = Path(path).read_text(encoding="utf-8")
-        as_text = {"Equation": str, "equation": str}
-        table = pd.read_csv(io.StringIO(text), dtype=as_text, float_precision="round_trip")
+        as_text = dict.fromkeys(("Equation", "equation", "Loss", "loss"), str)  # Python reads every digit of a loss
+        table = pd.read_csv(io.StringIO(text), dtype=as_text)
     except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as e:
         raise UserError(f"{path}: is no CSV file of formulas ({type(e).__name__})") from e
     table.columns = [str(c).strip().lower() for c in table.columns]
     if missing := {"complexity", "loss", "equation"} - set(table.columns):
         raise UserError(f"{path}: column {sorted(missing)[0]!r} is missing; expected Complexity,Loss,Equation")
     numbers = table[["complexity", "loss"]].apply(pd.to_numeric, errors="coerce")
+    if not numbers.isna().any(axis=None):
+        numbers["loss"] = table["loss"].map(float)
     if numbers.isna().any(axis=None):
         raise UserError(f"{path}: complexity and loss must be numbers in every row")
     try:
