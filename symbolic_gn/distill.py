@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import sympy as sp
@@ -192,14 +191,7 @@ class _Judged:
             return self.objective.choose([symbol("r")], **self.judge)
 
     @cached_property
-    def sharp(self) -> Any:
-        "The pair force as curves over the distance, where the objective knows them."
-        return None if self.objective is None else self.objective.sharpened(self.names)
-
-    @property
-    def hopeless(self) -> bool:
-        "Not even curves over the distance explain four fifths of what is there."
-        return self.sharp is not None and self.sharp.loss > 0.2 * self.sharp.nothing
+    def hopeless(self) -> bool: return self.objective is not None and self.objective.hopeless(self.names)
 
     def enough(self, front: Front) -> bool:
         "Whether the law of a front leaves nothing but rounding; not asked when that takes longer than the search."
@@ -226,7 +218,8 @@ def _from_curves(
     judged: _Judged, law: Law, options: Mapping
 ) -> tuple[Law, Front, list[Front]] | None:
     "A law from the curves that the trajectories give, its front and the proposals; None where that is no better."
-    objective, sharp = judged.objective, judged.sharp if _error(law) > _EXACT else None
+    objective = judged.objective
+    sharp = objective.sharpened(judged.names) if objective and _error(law) > _EXACT else None
     if objective is None or sharp is None or sharp.loss > 0.5 * _error(law):
         return None
     alone = sharp.factors[0] if len(sharp.factors) == 1 else None

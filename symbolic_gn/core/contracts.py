@@ -117,6 +117,7 @@ class Objective(Protocol):
     def loss(self, law: Any) -> float: ...
     def choose(self, front: Any, *, rule: str, polish: int, seed: int, provenance: Mapping) -> tuple[Any, Any]: ...
     def sharpened(self, names: Sequence[str]) -> Any: return None
+    def hopeless(self, names: Sequence[str]) -> bool: return False  # no law of these inputs will explain the data
     def again(self, law: Any, front: Any) -> tuple[int, int] | None: return None  # same form, so often in so many tries
     def findings(self, law: Any) -> dict: return {}
     def dress(self, data: Any) -> Any: return data

@@ -315,7 +315,7 @@ class HiddenObjective(Accelerations):
     def evidence(self) -> Evidence: return self.sample.given(self.values)
     @property
     def trajectories(self) -> Trajectories: return with_property(self._data, self.hidden, self.values[self.who])
-    def sharpened(self, names: Sequence[str]) -> None: return None  # not before the values are known
+    def hopeless(self, names: Sequence[str]) -> bool: return False  # who knows, before the values are known
     def dress(self, data: Trajectories) -> Trajectories:
         "The values found in the place of the bodies' numbers."
         return with_property(data, self.hidden, self.values[getattr(data, self.hidden).astype(int)])

@@ -61,6 +61,11 @@ class Accelerations(Objective):
     def refit(self, law: Law) -> Law: return refit(law, self.evidence)
     def loss(self, law: Law) -> float: return acceleration_error(law, self.evidence)
     def sharpened(self, names: Sequence[str]) -> Sharpened: return sharpen(self.evidence, names)
+    def hopeless(self, names: Sequence[str]) -> bool:
+        "Not even curves over the distance explain four fifths of what is there."
+        sharp = self.sharpened(names)
+        return sharp.loss > 0.2 * sharp.nothing
+
 
     def again(self, law: Law, front: Front, tries: int = 5) -> tuple[int, int] | None:
         "In how many halves of the simulations the front gives a law of the same form."

@@ -109,7 +109,7 @@ class WeighingObjective(Accelerations):
     def weigh(self, law: Law) -> Together:
         return weigh(law, self.trajectories, self.masses, count=max(self.snapshots // 2, 200))
 
-    def sharpened(self, names: Sequence[str]) -> None: return None  # not before the masses are known
+    def hopeless(self, names: Sequence[str]) -> bool: return False  # who knows, before the masses are known
     def dress(self, data: Trajectories) -> Trajectories: return with_property(data, "mass", self.masses)
 
     def choose(
