@@ -207,7 +207,8 @@ def test_components_are_mixed_back_and_written_out():
     straight = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0))
     law = Law.of(sp.Tuple(2 * dx * m_j, dy * m_j), mixing=straight)
     t = place(law, simulations=10)
-    found = refit(replace(law, expr=sp.Tuple(3 * dx * m_j + dy * m_j, dx * m_j - dy * m_j + 0.2 * r)), t)
+    other = sp.Tuple(3 * dx * m_j + dy * m_j, dx * m_j - dy * m_j + 0.2 * r)
+    found = refit(replace(law, expr=other, constants={}), t)
     assert found.equivalent(law) and found.provenance["fitted_as"] == "force" and snap(found, t) is found
     assert acceleration_error(found, evidence(t)) == pytest.approx(found.provenance["relative_error"], abs=1e-5)
     as_acceleration = refit(Law.of(sp.Tuple(dx, dy), mixing=straight), place(Law.of("m_i*r")))

@@ -101,7 +101,9 @@ def symmetric(law: Law) -> Law:
     mirror = law.expr.subs(swap, simultaneous=True)
     if sp.simplify(law.expr - mirror) == 0:
         return law
-    return dataclasses.replace(law, expr=(law.expr + mirror) / 2)
+    mean = (law.expr + mirror) / 2
+    kept = {n: pair for n, pair in law.constants.items() if n in law.fields or mean.has(symbol(n))}  # others cancel
+    return dataclasses.replace(law, expr=mean, constants=kept)
 
 # %% ../../nbs/fit/07_hidden.ipynb #c7693371
 class Misfit:

@@ -59,6 +59,12 @@ def _read(formula: Any) -> sp.Basic:
     return parse(written(found), as_written=True)
 
 
+def _known(pair: Any) -> Any:
+    "A constant and its error; an infinite one, of a fit that does not feel the constant, is not known."
+    endless = isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[1], float) and pair[1] == math.inf
+    return (pair[0], math.nan) if endless else pair
+
+
 _ORDER = {name: place for place, name in enumerate("r m_i m_j q_i q_j dx dy dz".split())}
 
 
@@ -79,6 +85,8 @@ class Law:
 
     def __post_init__(self):
         choose("target", self.target, TARGETS)
+        if isinstance(self.constants, Mapping):
+            object.__setattr__(self, "constants", {n: _known(pair) for n, pair in self.constants.items()})
         check_law(self.expr, self.constants, self.mixing, self.units, self.provenance)
 
     @classmethod
