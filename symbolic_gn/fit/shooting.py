@@ -135,7 +135,7 @@ def compiled_shooters(
 @functools.lru_cache(maxsize=32)
 def _compiled(expr: sp.Basic, names: tuple, topology: str, bodies: int, dim: int) -> tuple[Callable, Callable]:
     "As `compiled_shooters`, of things that can be looked up."
-    law = Law(expr, {name: (0.0, 0.0) for name in names})
+    law = Law(expr, {name: (1.0, 0.0) for name in names})  # any values: they are given to each shot
     return shooters(motion(law, edges(topology, bodies), bodies), bodies, dim, len(names))
 
 # %% ../../nbs/fit/05_shooting.ipynb #a2484870
