@@ -46,10 +46,10 @@ class Distillation:
         return Law.of(select(self.proposals[0], "best").sympy)
 
     @property
-    def searches(self) -> list[dict]:
-        "What each search says of itself: the circle that found its last formula, why it stopped, seconds."
+    def circles(self) -> list[str]:
+        "For each search in circles, the one that found its last formula; `notes` of a front say more."
         said = (getattr(front, "notes", None) or {} for front in self.proposals)
-        return [{k: notes[k] for k in ("circle", "stopped", "seconds")} for notes in said if "circle" in notes]
+        return [notes["circle"] for notes in said if "circle" in notes]
 
     def _repr_latex_(self) -> str: return self.law._repr_latex_()
 

@@ -91,9 +91,8 @@ def _numbers_section(s: Mapping) -> list[str]:
     for who in ("neural", "symbolic"):
         cells = [_shown(s["error"][who][k]) for k in sets] + [_shown(s["energy_drift"][who])]
         body.append(f"| {who} | " + " | ".join(cells) + " |")
-    searches = s.get("searches") or ()
-    said = "; ".join(f"`{one['circle']}`, {one['seconds']} s ({one['stopped']})" for one in searches)
-    body += [f"\nThe circle that found the last formula of a search, and why it stopped: {said}."] if said else []
+    said = ", ".join(f"`{one}`" for one in s.get("circles") or ())
+    body += [f"\nThe circle of each search that found its last formula: {said}."] if said else []
     return body + ["\nSeconds: " + ", ".join(f"{k} {v:.1f}" for k, v in s["seconds"].items()) + f", on {s['device']}."]
 
 

@@ -150,7 +150,7 @@ def check(
     return dict(
         law=law_summary(law_in_units(law, scales)), **judge(law, truth, seen),
         verdict=grade(law, neural, test, floor, seen, found.stable), from_messages=from_messages(found, truth, seen),
-        component_wise=found.component_wise, searches=found.searches, faithfulness=law.provenance.get("faithfulness"),
+        component_wise=found.component_wise, circles=found.circles, faithfulness=law.provenance.get("faithfulness"),
         alignment=dict(confidence=confidence), error=errors(neural, law, sets, dressed, scales.acceleration),
         energy_drift=drifts(rollouts), scales=None if scales == Scales() else dataclasses.asdict(scales))
 

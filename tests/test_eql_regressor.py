@@ -30,13 +30,13 @@ from symbolic_gn.eql.regressor import (
 )
 from symbolic_gn.eql.sowing import (
     closed_places,
+    column_size,
     draw_arguments,
     free_arguments,
     plant,
     sow,
     sprouts,
     typical_middle,
-    typical_size,
     typical_table,
     unit_places,
     unplanted,
@@ -168,7 +168,7 @@ def test_an_unfaithful_state_is_not_chosen():
 def test_schedule_and_typical_sizes():
     assert typical_middle(np.array([[2000.0, 5, 1], [2001, 5, 2], [2002, 5, 3]])).tolist() == [2001, 0, 0]
     assert sum(s.steps for s in sparse_schedule(100)) == 100 and sum(s.steps for s in sparse_schedule(1)) == 3
-    assert typical_size(np.array([[0.0, 0, 2], [0, 0, 4], [0, 8, 6]])).tolist() == [1, 8, 4]
+    assert column_size(np.array([[0.0, 0, 2], [0, 0, 4], [0, 8, 6]])).tolist() == [1, 8, 4]
 
 
 @pytest.mark.parametrize("law", ["x*y/z", "2*x - 1.98", "x*y/(z + 0.01)**2"])

@@ -5,7 +5,7 @@ import sympy as sp
 
 from symbolic_gn.core.contracts import Objective
 from symbolic_gn.core.errors import UserError
-from symbolic_gn.distill import _EXACT, _forms, _from_curves
+from symbolic_gn.distill import _EXACT, _forms, _from_curves, _Judged
 from symbolic_gn.fit.objective import Accelerations
 from symbolic_gn.fit.sharpen import Curve, factors, sharpen
 from symbolic_gn.laws.evidence import evidence
@@ -62,14 +62,14 @@ def test_a_drag_is_set_aside():
 def test_the_law_of_a_curve_is_exact(charges):
     coarse = Law.of(q_i * q_j / (r + 1), provenance=dict(relative_error=0.3))
     options = dict(engine="library", time_limit=20, seed=0)
-    law, front, fronts = _from_curves(Accelerations(charges), coarse, NAMES, JUDGE, options)
+    law, front, fronts = _from_curves(_Judged(False, Accelerations(charges), JUDGE, names=NAMES), coarse, options)
     assert law.provenance["relative_error"] < _EXACT and len(fronts) == 1 and len(front)
     assert law.equivalent(forces.SYSTEMS["charge"].true_law, data=charges)
 
 
 def test_an_exact_law_or_an_objective_without_curves_asks_for_none(charges):
     exact = Law.of(q_i * q_j / r**2, provenance=dict(relative_error=1e-7))
-    assert _from_curves(Accelerations(charges), exact, NAMES, JUDGE, {}) is None
+    assert _from_curves(_Judged(False, Accelerations(charges), JUDGE, names=NAMES), exact, {}) is None
     assert Objective.sharpened(Accelerations(charges), NAMES) is None
 
 

@@ -234,7 +234,7 @@ def test_bad_requests_get_one_line(about, words):
     assert "\n" not in str(told.value)
 
 
-@pytest.mark.parametrize("change, words", [(0.0, "zero everywhere"), (np.nan, "NaN or infinity")])
+@pytest.mark.parametrize("change, words", [(0.0, "no body is accelerated"), (np.nan, "NaN or infinity")])
 def test_nothing_moves_or_nothing_is_finite(change, words):
     data = world(TRUE["charge"], 4)
     with pytest.raises(UserError, match=words):
