@@ -34,7 +34,8 @@ SUMMARY = {
     "finished": bool, "law": dict, "true_law": (WORD, NOTHING), "true_target": (WORD, NOTHING),
     "recovered": (bool, NOTHING), "recovered_by": (WORD, NOTHING), "freedom": (WORD, NOTHING), "verdict": dict,
     "from_messages": dict, "r2": dict,
-    "alignment": dict, "circles": list, "component_wise": bool, "faithfulness": (float, NOTHING), "error": dict, "energy_drift": dict,
+    "alignment": dict, "circles": list,
+    "component_wise": bool, "faithfulness": (float, NOTHING), "error": dict, "energy_drift": dict,
     "energies": (dict, NOTHING), "measured": (dict, NOTHING), "properties": (dict, NOTHING), "seconds": dict,
     "versions": dict, "device": WORD, "engine_settings": dict,
 }
