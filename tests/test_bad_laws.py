@@ -118,16 +118,16 @@ UNREAL = [
 
 @pytest.mark.parametrize("text", ENDLESS + UNREAL)
 def test_formulas_without_end_or_sense_are_refused_at_once(text):
-    refused(lambda: parse(text), "formula: ")
-    refused(lambda: Law.of(text), "formula: ")
-    refused(lambda: Law.from_json(stored(text)), "law: formula: ")
+    told = lambda text: Law.from_json(stored(text))
+    for ask, said in ((parse, "formula: "), (Law.of, "formula: "), (told, "law: formula: ")):
+        assert said in refused(lambda ask=ask: ask(text))
 
 
 @pytest.mark.parametrize(
     "text", ["log(-r)", "sqrt(-1 - q_i**2)", "asin(2 + r)", "exp(900 + r)", "acos(1.5 + q_i**2)/r"]
 )
 def test_a_law_is_a_finite_number_somewhere(text):
-    refused(lambda: Law.of(text), "no finite real number")
+    assert "no finite real number" in refused(lambda: Law.of(text))
 
 
 @pytest.mark.parametrize(
@@ -241,13 +241,13 @@ def test_every_library_knows_the_functions(name):
 
 @pytest.mark.parametrize("expr", HAVE_NOT, ids=str)
 def test_what_cannot_be_written_is_no_law(expr):
-    refused(lambda: Law.of(expr), "formula: ")
+    assert "formula: " in refused(lambda: Law.of(expr))
 
 
 def test_the_same_holds_for_a_law_that_is_put_together():
     for wrong in (sp.zoo, r > 1, sp.besselj(1, r), sp.Tuple(), r**200):
-        refused(lambda wrong=wrong: Law(wrong), "formula: ")
-    refused(lambda: replace(Law.of("2*r"), constants={}), "'c0' has no value")
+        assert "formula: " in refused(lambda wrong=wrong: Law(wrong))
+    assert "'c0' has no value" in refused(lambda: replace(Law.of("2*r"), constants={}))
 
 
 # random laws
@@ -463,7 +463,7 @@ GIVEN = {
 @pytest.mark.parametrize("words", GIVEN)
 def test_accelerations_say_what_is_wrong_with_what_they_are_given(words):
     law = Law.of("m_i*m_j/(r + 0.1)^2")
-    refused(lambda: law.accelerations(**dict(position=X) | GIVEN[words]), words)
+    assert words in refused(lambda: law.accelerations(**dict(position=X) | GIVEN[words]))
 
 
 def test_accelerations_take_what_they_took():

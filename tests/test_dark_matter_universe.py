@@ -331,7 +331,7 @@ def test_a_file_is_not_overwritten(tmp_path):
     before = out.read_bytes()
     assert np.array_equal(read_universe(out).velocity, made.velocity)
     for make in (run_universe, make_catalog):
-        with pytest.raises(UserError, match="is there already; choose another name, or say --overwrite"):
+        with pytest.raises(UserError, match="is there already; choose another name, or replace it with --overwrite"):
             make(recipe, out, progress=False)
     assert out.read_bytes() == before and len([*tmp_path.iterdir()]) == 1
     save_universe(run_universe(replace(recipe, seed=2), out, overwrite=True, progress=False), out)
@@ -399,7 +399,7 @@ def test_what_cannot_be_is_refused_before_any_work(answers, k):
 
 
 def test_places_that_are_no_file(tmp_path):
-    with pytest.raises(UserError, match="is a folder"):
+    with pytest.raises(UserError, match="it is a folder"):
         make_catalog(UniverseRecipe(**TINY), tmp_path, progress=False)
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot be written"):

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['UniverseRecipe', 'memory_needed', 'white_noise', 'linear_density', 'State', 'wrap_positions', 'first_state',
            'advance', 'Universe', 'evolve', 'state_path', 'forget_state', 'write_state', 'kept_state', 'thread_count',
-           'check_out', 'run_universe', 'save_universe', 'read_universe']
+           'run_universe', 'save_universe', 'read_universe']
 
 # %% ../../nbs/dark_matter/00b_universe.ipynb #da0b0004
 import contextlib
@@ -20,7 +20,7 @@ import numpy as np
 from jaxtyping import Complex, Float, Float32
 from tqdm.auto import tqdm
 
-from ..core.errors import UserError, check_writable, choose
+from ..core.errors import UserError, check_target, choose
 from symbolic_gn.dark_matter.cosmology import (
     CRITICAL, Cosmology, as_cosmology, expansion, growth, growth_rate, linear_power, matter_part,
 )
@@ -317,20 +317,6 @@ def thread_count(workers: int | None) -> int:
     return int(workers)
 
 
-def check_out(
-    out: str | Path | None,  # a file that shall be made
-    overwrite: bool,
-) -> None:
-    "UserError where a file is there already, or none can come to be; nothing is done yet."
-    if out is None:
-        return
-    check_writable(out)
-    if Path(out).is_dir():
-        raise UserError(f"{out} is a folder; give the name of a file")
-    if Path(out).exists() and not overwrite:
-        raise UserError(f"{out} is there already; choose another name, or say --overwrite")
-
-
 def run_universe(
     recipe: UniverseRecipe,
     out: str | Path | None = None,  # the state is kept beside it, step by step
@@ -341,7 +327,8 @@ def run_universe(
     watch: Callable[[State], object] = lambda state: None,
 ) -> Universe:
     "From the first ripples until today; the state beside `out` stays until the caller has written what it wants."
-    check_out(out, overwrite)
+    if out is not None:
+        check_target(out, overwrite)
     path, threads = None if out is None else state_path(out), thread_count(workers)
     if path is not None and path.exists() and not (resume or overwrite):
         raise UserError(f"{path} is a run that was stopped; go on with --resume, or begin anew with --overwrite")

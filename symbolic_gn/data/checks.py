@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FULL', 'BODY', 'TAKEN', 'check_positive', 'check_array', 'fault_of_name', 'check_name', 'real_numbers',
-           'check_positions', 'check_size', 'check_moving', 'spread_over', 'check_remarks', 'checked_dataset',
+           'check_positions', 'check_size', 'moves', 'check_moving', 'spread_over', 'check_remarks', 'checked_dataset',
            'check_force', 'some_of', 'told_of']
 
 # %% ../../nbs/data/00_checks.ipynb #00dc0004
@@ -114,10 +114,15 @@ def _check_apart(position: np.ndarray, topology: str) -> None:
         raise UserError(f"bodies {i} and {j} coincide in simulation {s}, frame {t}; leave that simulation out")
 
 
-def check_moving(position: np.ndarray) -> None:
-    "UserError where no body moves, NaN left out."
+def moves(position: np.ndarray) -> bool:
+    "Whether any body moves, NaN left out; nobody knows of single moments."
     size = np.nanmax(np.abs(position), initial=0)
-    if position.shape[1] > 1 and not np.nanmax(np.abs(position - position[:, :1]), initial=0) > 1e-12 * size:
+    return position.shape[1] < 2 or bool(np.nanmax(np.abs(position - position[:, :1]), initial=0) > 1e-12 * size)
+
+
+def check_moving(position: np.ndarray) -> None:
+    "UserError where no body moves."
+    if not moves(position):
         raise UserError("no body moves: all positions stay where they are; is it the right column or array?")
 
 

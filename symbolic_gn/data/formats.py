@@ -54,7 +54,7 @@ def _header(file: Any, path: Path) -> tuple[list[str], str]:
         raise UserError(f"{path}: its first line holds numbers; put a line with the names of the columns above")
     return _cells(line, _separator(line)), _separator(line)
 
-
+# %% ../../nbs/data/00c_formats.ipynb #dcf0108
 def _read_text(path: Path) -> pd.DataFrame:
     "A table of text."
     with open(path, encoding="utf-8-sig", newline=None) as file:
@@ -170,7 +170,7 @@ def _step(found: Mapping[str, np.ndarray], where: str) -> float | None:
     check_positive(f"{where}: dt", float(step.ravel()[0]))
     return float(step.ravel()[0])
 
-
+# %% ../../nbs/data/00c_formats.ipynb #dcf010c
 def _moments(found: Mapping[str, np.ndarray], shape: tuple[int, int], where: str, dt: float | None) -> np.ndarray:
     "Times (simulation, time), from the array or from the step."
     told = _step(found, where)
@@ -196,7 +196,7 @@ def _moments(found: Mapping[str, np.ndarray], shape: tuple[int, int], where: str
     check_clock(clocks, told, where, "its dt")
     return time
 
-
+# %% ../../nbs/data/00c_formats.ipynb #dcf010e
 def recordings_of_arrays(
     arrays: Mapping[str, np.ndarray],
     where: str = "arrays",

@@ -19,7 +19,7 @@ from scipy.interpolate import make_interp_spline
 
 from ..core.errors import UserError, choose
 from ..core.graph import typical_size
-from .checks import check_array, check_moving, check_size, fault_of_name, real_numbers, some_of, told_of
+from .checks import check_array, check_size, fault_of_name, moves, real_numbers, some_of, told_of
 
 # %% ../../nbs/data/00b_recordings.ipynb #dcb0007
 @dataclass(frozen=True)
@@ -201,7 +201,7 @@ def with_told(recordings: Sequence[Recording], **told: Any) -> list[Recording]:
     own = lambda r: {n: values(r, n, v) for n, v in known.items()}
     return [replace(r, properties={**r.properties, **own(r)}) for r in recordings]
 
-
+# %% ../../nbs/data/00b_recordings.ipynb #dcb010f
 def _check_together(recordings: Sequence[Recording]) -> None:
     "UserError where bodies touch, or there is only one."
     for r in recordings:
@@ -242,17 +242,11 @@ def check_recordings(recordings: Sequence[Recording]) -> None:
             check_size(r.position)
     _check_together(recordings)
     shared(recordings)
-    if first.acceleration is None and all(_still(r) for r in recordings):
+    if first.acceleration is None and not any(moves(r.position[None]) for r in recordings):
         raise UserError(f"{first.where}: no body moves, all positions stay where they are")
 
 
-def _still(r: Recording) -> bool:
-    "Whether nothing moves."
-    try:
-        check_moving(r.position[None])
-    except UserError:
-        return True
-    return False
+
 
 # %% ../../nbs/data/00b_recordings.ipynb #dcb000d
 def spline_of(

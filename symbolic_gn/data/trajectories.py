@@ -295,7 +295,7 @@ def _unused(recordings: Sequence[Recording]) -> dict[str, str]:
     reasons = {name: why for r in recordings for name, why in r.left_out.items()}
     return dict(left_out="; ".join(f"{n} {why}" for n, why in reasons.items())) if reasons else {}
 
-
+# %% ../../nbs/data/01_trajectories.ipynb #7ecd0112
 def from_recordings(
     recordings: Sequence[Recording],
     *,

@@ -246,22 +246,5 @@ eql.own = find_formulas  # its settings are the engine's
 eql.operators = _KNOWN
 
 # %% ../../nbs/eql/04_regressor.ipynb #e9100002
-class EQLRegressor(SymbolicRegressor):
-    "Regression by a formula that an equation learner finds."
-
-    def __init__(
-        self,
-        engine: Any = "eql",
-        *,
-        operators: Any = None,  # names such as "+" or "exp"; None: what the engine takes by itself
-        rule: Any = "best",  # which row of the front is the law
-        validation: Any = 0.2,  # share of the rows on which the front is measured
-        time_limit: Any = None,  # seconds
-        units: Any = None,  # of the columns, and under "target" of y
-        template: Any = None,  # a form with holes
-        random_state=0,  # seed of the search and of the choice of rows
-        settings=None,  # dict of further settings of the engine
-    ):
-        super().__init__(
-            engine, operators=operators, rule=rule, validation=validation, time_limit=time_limit, units=units,
-            template=template, random_state=random_state, settings=settings)
+class EQLRegressor(SymbolicRegressor, engine="eql"):
+    "Regression by a formula that an equation learner finds; its parameters are those of `SymbolicRegressor`."

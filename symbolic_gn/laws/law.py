@@ -48,7 +48,6 @@ def _compiled(
 TARGETS = {"force": "F", "acceleration": "a"}  # what a law may be, and its letter
 
 
-
 def _read(formula: Any) -> sp.Basic:
     "Text or an expression as a formula; an expression is what its text says."
     if isinstance(formula, str):
@@ -59,12 +58,19 @@ def _read(formula: Any) -> sp.Basic:
     return parse(written(found), as_written=True)
 
 
+def _alone(drag: Any, fields: Any) -> dict[str, Any]:
+    "Constants of what bodies feel alone, by name."
+    if fields is not None and not isinstance(fields, Mapping):
+        raise UserError(f"fields: is {str(fields)[:40]}; expected numbers by name")
+    return ({"drag": drag} if drag else {}) | dict(fields or {})
+
+
 def _known(pair: Any) -> Any:
     "A constant and its error; an infinite one, of a fit that does not feel the constant, is not known."
     endless = isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[1], float) and pair[1] == math.inf
     return (pair[0], math.nan) if endless else pair
 
-
+# %% ../../nbs/laws/01_law.ipynb #65d42c01
 _ORDER = {name: place for place, name in enumerate("r m_i m_j q_i q_j dx dy dz".split())}
 
 
@@ -90,18 +96,10 @@ class Law:
         check_law(self.expr, self.constants, self.mixing, self.units, self.provenance)
 
     @classmethod
-    def of(
-        cls,
-        formula: Any,  # text, or a SymPy expression
-        drag: Any = 0.0,  # a number
-        fields: Any = None,  # numbers by name
-        **kwargs,
-    ) -> "Law":
-        "A law from a formula with numbers, a drag, and other constants of FIELDS."
+    def of(cls, formula: Any, drag: Any = 0.0, fields: Any = None, **kwargs) -> "Law":
+        "A law from a formula with numbers (text, or a SymPy expression), a drag, and other constants of FIELDS by name."
         expr, values = parametrise(_read(formula))
-        if fields is not None and not isinstance(fields, Mapping):
-            raise UserError(f"fields: is {str(fields)[:40]}; expected numbers by name")
-        values |= ({"drag": drag} if drag else {}) | dict(fields or {})
+        values |= _alone(drag, fields)
         return cls(expr, {n: (v, math.nan) for n, v in values.items()}, **kwargs)
 
     @property

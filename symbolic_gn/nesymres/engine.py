@@ -392,22 +392,5 @@ def nesymres_operon(
 nesymres_operon.own, nesymres_operon.check, nesymres_operon.operators = auto, check_hybrid, auto.operators
 
 # %% ../../nbs/nesymres/03e_engine.ipynb #5f3b001c
-class NeSymReSRegressor(SymbolicRegressor):
-    "Regression by a formula that the trained network proposes."
-
-    def __init__(
-        self,
-        engine: Any = "nesymres",  # or "nesymres+operon"
-        *,
-        operators: Any = None,  # names such as "+" or "exp"; None: all that the network knows
-        rule: Any = "best",  # which row of the front is the law
-        validation: Any = 0.2,  # share of the rows on which the front is measured
-        time_limit: Any = None,  # seconds
-        units: Any = None,  # of the columns, and under "target" of y
-        template: Any = None,  # a form with holes
-        random_state=0,  # seed of the search and of the choice of rows
-        settings=None,  # dict of further settings: samples, rounds, network
-    ):
-        super().__init__(
-            engine, operators=operators, rule=rule, validation=validation, time_limit=time_limit, units=units,
-            template=template, random_state=random_state, settings=settings)
+class NeSymReSRegressor(SymbolicRegressor, engine="nesymres"):
+    "Regression by a formula that the trained network proposes; `settings` may hold samples, rounds, network."

@@ -6,6 +6,7 @@
 __all__ = ['SymbolicRegressor']
 
 # %% ../../nbs/search/05_estimator.ipynb #66ece860
+import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -99,6 +100,15 @@ def _units(
     return {called.get(n, n): unit for n, unit in given.items()}
 
 # %% ../../nbs/search/05_estimator.ipynb #717ac149
+def _with_default(init: Callable, engine: str) -> Callable:
+    "An `__init__` whose engine is another one, if nobody says which."
+    def begin(self, engine=engine, **told): init(self, engine, **told)
+    usual = inspect.signature(init)
+    other = [p.replace(default=engine) if n == "engine" else p for n, p in usual.parameters.items()]
+    begin.__signature__ = usual.replace(parameters=other)  # scikit-learn reads the parameters there
+    return begin
+
+
 class SymbolicRegressor(RegressorMixin, BaseEstimator):
     "Regression by a formula that an engine finds."
 
@@ -124,6 +134,12 @@ class SymbolicRegressor(RegressorMixin, BaseEstimator):
         self.template = template
         self.random_state = random_state
         self.settings = settings
+
+    def __init_subclass__(cls, engine: str = "", **rest):
+        "A class with `engine='mine'` beside its base is the same estimator with another default."
+        super().__init_subclass__(**rest)
+        if engine:
+            cls.__init__ = _with_default(SymbolicRegressor.__init__, engine)
 
     def fit(self, X, y, sample_weight=None) -> "SymbolicRegressor":
         "Search a formula for y; `equation_` is it, `front_` holds the shorter and the longer ones."
