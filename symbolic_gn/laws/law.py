@@ -97,7 +97,7 @@ class Law:
 
     @classmethod
     def of(cls, formula: Any, drag: Any = 0.0, fields: Any = None, **kwargs) -> "Law":
-        "A law from a formula with numbers (text, or a SymPy expression), a drag, and other constants of FIELDS by name."
+        "A law from a formula with numbers (text or SymPy), a drag, and other constants of FIELDS by name."
         expr, values = parametrise(_read(formula))
         values |= _alone(drag, fields)
         return cls(expr, {n: (v, math.nan) for n, v in values.items()}, **kwargs)
