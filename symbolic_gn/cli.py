@@ -58,7 +58,7 @@ def _told(words: str, option: str) -> Any:
         named = named_words(words, option)
         return {name: listed_numbers(word, f"{option} {name}")[0] for name, word in named.items()}
     path = Path(words)
-    if not path.is_file() and (path.suffix.isalpha() or path.suffix[1:].isalpha() or "/" in words):
+    if not path.is_file() and (path.suffix[1:].isalpha() or "/" in words):
         raise UserError(f"{option} {words}: there is no such file; give numbers, NAME=NUMBER for each body, or a file")
     if not path.is_file():
         return listed_numbers(words, option)

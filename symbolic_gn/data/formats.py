@@ -25,6 +25,9 @@ from .files import hdf5_array, open_hdf5, read_dataset
 from .recordings import Recording, check_clock, recordings_of, why_unfit
 
 # %% ../../nbs/data/00c_formats.ipynb #dcf0008
+_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
+
+
 def _separator(line: str) -> str:
     "What stands between the columns of a table, by its first line."
     counts = {mark: line.count(mark) for mark in (",", ";", "\t")}
@@ -42,9 +45,8 @@ def _header(file: Any, path: Path) -> tuple[list[str], str]:
     remark, start, line = "", file.tell(), file.readline()
     while line.startswith("#"):
         remark, start, line = line.lstrip("# ").rstrip("\n"), file.tell(), file.readline()
-    isnumber = lambda word: re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", word) is not None
     line = line.rstrip("\n")
-    numbers = [isnumber(n) for n in _cells(line, _separator(line))] if line.strip() else [True]
+    numbers = [bool(_NUMBER.fullmatch(n)) for n in _cells(line, _separator(line))] if line.strip() else [True]
     if remark and any(numbers):
         file.seek(start)
         line = remark
@@ -296,7 +298,7 @@ def _xyz_columns(remark: str) -> list[str]:
 def _xyz_time(remark: str) -> dict[str, float]:
     "The time that remarks tell; ValueError where it is none."
     when = re.search(r'(?<!\w)[Tt]ime="?([^\s"]+)"?', remark)
-    if when and not re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", when[1]):
+    if when and not _NUMBER.fullmatch(when[1]):
         raise ValueError(f"time is {when[1][:40]!r}")
     return dict(time=float(when[1])) if when else {}
 
