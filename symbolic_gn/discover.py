@@ -145,7 +145,7 @@ def check_units_of(source: Source, units: Mapping[str, str] | None) -> None:
     if units and source.data_kind != Source.data_kind:
         raise UserError(f"units is for trajectories, and {source.name} gives data of another kind")
     if units:
-        units_of_motion(units, (), getattr(source, "properties", ()))
+        units_of_motion(units, (), source.properties)
 
 
 def engine_of(

@@ -48,6 +48,7 @@ class Source(Protocol):
     bodies: int | None = None  # in each simulation, where that is known before the data
     noise: float = 0.0  # of the positions, in units of their spread
     hidden: str | None = None  # the property that is not looked at
+    properties: tuple[str, ...] = ()  # of bodies, beside mass and charge
     data_kind: str = "trajectories"  # how its data are learned from, read and judged; a name of DATA_KINDS
 
     def load(self, budget: Budget, seed: int, *, folder: Path | None = None, resume: bool = False) -> Any: ...
