@@ -278,6 +278,21 @@ def _peeled(
     outer, core = _peeled(inner[0], holes)
     return expr.xreplace({inner[0]: outer}), core
 
+# %% ../../nbs/search/03a_templates.ipynb #a7000053
+def _turned(
+    expr: sp.Basic,  # with the symbols of holes
+    holes: Sequence[sp.Symbol],
+) -> tuple[sp.Basic, list[sp.Symbol]]:  # the same of one over some holes, and these
+    "Holes that stand below fraction bars only are turned over."
+    below = [h for h in holes if not expr.xreplace({1 / h: sp.Integer(1)}).has(h)]
+    return expr.xreplace({1 / h: h for h in below}), below
+
+
+def _upright(parts: Mapping[str, sp.Basic], below: Iterable[sp.Symbol]) -> dict[str, sp.Basic]:
+    "What is in the holes, those that were turned over turned back."
+    turned = {h.name for h in below}
+    return {n: 1 / e if f"hole_{n}" in turned else e for n, e in parts.items()}
+
 # %% ../../nbs/search/03a_templates.ipynb #a7000031
 def _without_shared(
     form: sp.Basic,  # with named constants
@@ -433,7 +448,8 @@ def fill_template(
     X, y, names, w = checked(X, y, names, weights)
     template, guesses, inputs = read_template(text, names), checked_guesses(guesses, names), dict(zip(names, X.T))
     symbols = [h.symbol for h in template.holes]
-    outer, core = _peeled(template.expr, symbols) if len(symbols) > 1 else (_WHOLE, template.expr)
+    over, below = _turned(template.expr, symbols) if len(symbols) > 1 else (template.expr, [])
+    outer, core = _peeled(over, symbols) if len(symbols) > 1 else (_WHOLE, over)
     told = _Partial(np.ones(len(y), bool), y, w)
     if outer != _WHOLE:
         told = _told_by_rows(outer, _WHOLE, inputs, y, w, text)
@@ -442,7 +458,7 @@ def fill_template(
     part = {n: v[told.rows] for n, v in inputs.items()}
     inner = Template(text, core, template.holes)
     found, inside = _rounds(inner, part, told.values, told.weights, seek, settings, time_limit)
-    wholes = [_Whole(outer.xreplace({_WHOLE: e}), inside[e]) for e in found.table["sympy"]]
+    wholes = [_Whole(outer.xreplace({_WHOLE: e}), _upright(inside[e], below)) for e in found.table["sympy"]]
     front, parts = _front_of_wholes([*(_Whole(g, {}) for g in guesses), *wholes], inputs, y, w)
     shown = lambda e: {str(h): str(rounded(parts[e][h.name], 6)) for h in template.holes if parts[e]}
     front.notes = {"template": text, "holes": {str(e): shown(e) for e in front.table["sympy"]}}
