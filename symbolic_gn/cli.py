@@ -43,6 +43,7 @@ _Mass = Annotated[
 ]
 _Charge = Annotated[Optional[str], typer.Option(metavar="Q1,Q2,...", help="The same.")]
 _Box = Annotated[Optional[str], typer.Option(metavar="SIDE,...", help="Of a box that repeats; 0: not along this axis.")]
+_Error = Annotated[Optional[float], typer.Option(help="Standard error of a measured coordinate.")]
 _Units = Annotated[Optional[str], typer.Option(metavar="WHAT=UNIT,...", help="length=AU,time=year,mass=solar_mass.")]
 _Operators = Annotated[Optional[str], typer.Option(help="Of the search, with commas: +,-,*,/,exp,log,...")]
 
@@ -68,12 +69,14 @@ def _told(words: str, option: str) -> Any:
 
 
 def _reading(
-    columns: Optional[str], dt: Optional[float], mass: Optional[str], charge: Optional[str], box: Optional[str]
+    columns: Optional[str], dt: Optional[float], mass: Optional[str], charge: Optional[str], box: Optional[str],
+    position_error: Optional[float],
 ) -> dict[str, Any]:
     "What a user says of a file, as `Trajectories.load` takes it."
     told = {name: _told(words, f"--{name}") for name, words in given(mass=mass, charge=charge).items()}
     told |= {name: listed_numbers(words, f"--{name}") for name, words in given(box=box).items()}
-    return given(columns=None if columns is None else named_words(columns, "--columns"), dt=dt, **told)
+    told |= given(dt=dt, position_error=position_error)
+    return given(columns=None if columns is None else named_words(columns, "--columns"), **told)
 
 # %% ../nbs/09_cli.ipynb #fd12af2e
 def _in_a_line(name: str, registry, usable=lambda name: None) -> str:
@@ -196,6 +199,7 @@ def look_command(
     mass: _Mass = None,
     charge: _Charge = None,
     box: _Box = None,
+    position_error: _Error = None,
     units: _Units = None,
     out: Annotated[Optional[Path], typer.Option(help="Keep it: trajectories, .nc, or a picture, .png.")] = None,
 ):
@@ -205,7 +209,7 @@ def look_command(
     from symbolic_gn.data.look import draw_look, look
     from symbolic_gn.laws.units import units_of_motion
     from symbolic_gn.data.trajectories import Trajectories, from_recordings
-    told = _reading(columns, dt, mass, charge, box)
+    told = _reading(columns, dt, mass, charge, box, position_error)
     if out and out.suffix not in (".nc", ".png"):
         raise UserError(f"--out {out}: give a file name that ends in .nc or .png")
     if out:
@@ -312,6 +316,7 @@ def discover_command(
     mass: _Mass = None,
     charge: _Charge = None,
     box: _Box = None,
+    position_error: _Error = None,
     units: _Units = None,
     budget: Annotated[str, typer.Option(help=f"{', '.join(BUDGETS)}.")] = "quick",
     out: Annotated[Optional[Path], typer.Option(help="Folder for report, figures, run and data.")] = None,
@@ -326,9 +331,9 @@ def discover_command(
     from symbolic_gn.discover import discover, source_of
     if (resume or overwrite) and not out:
         raise UserError("--resume needs --out, the folder to go on from; so does --overwrite")
-    told = _reading(columns, dt, mass, charge, box)
+    told = _reading(columns, dt, mass, charge, box, position_error)
     if told and not Path(source).suffix:
-        raise UserError(f"--{next(iter(told))} is for files, and {source} is none")
+        raise UserError(f"--{next(iter(told)).replace('_', '-')} is for files, and {source} is none")
     options: dict[str, Any] = dict(model=model, engine=engine, operators=listed(operators), loss=loss, seed=seed)
     options |= dict(budget=budget, engine_settings=given(pairs=engine_settings, option="--engine-set"))
     options |= given(steps=steps, device=device, pairs=settings)

@@ -14,6 +14,7 @@ from symbolic_gn.data.columns import long_table, named_columns, role_of
 from symbolic_gn.data.files import hdf5_array, open_hdf5
 from symbolic_gn.data.formats import read_recordings, recordings_of_arrays
 from symbolic_gn.data.look import health, look
+from symbolic_gn.data.observations import noise_level, observed
 from symbolic_gn.data.recordings import Recording, cut, equal_steps, motion_of, parts_in_time
 from symbolic_gn.data.scales import Scales, dimensionless, remembered_scales, scales_of
 from symbolic_gn.data.trajectories import Trajectories, from_arrays, from_recordings, from_table, in_pieces
@@ -269,6 +270,27 @@ def test_errors_of_constants_go_along():
 @pytest.mark.parametrize("value", [6.67e-11, 7e-33, -1e-20, 3e40])
 def test_small_numbers_are_not_nothing(value):
     assert float(as_number(value)) == value and float(as_number(0.0)) == 0
+
+
+# errors of measurement
+
+
+def test_errors_of_positions_go_in(tmp_path, run):
+    rough = x + 0.01 * np.random.default_rng(0).normal(size=x.shape)
+    told = from_table(long(rough).assign(position_error=[0.009, 0.01, 0.5] * (rough[..., 0].size // 3)))
+    assert told.data.attrs["position_error"] == 0.01 and not told.others
+    assert in_pieces(from_table(wide(rough[0]), position_error=0.02)).data.attrs["position_error"] == 0.02
+    far = dimensionless(from_arrays(1e12 * rough, dt=5e4, position_error=1e10))
+    assert far.data.attrs["position_error"] == 1e10 / remembered_scales(far).length
+    assert noise_level(observed(from_arrays(rough, dt=0.05, position_error=0.03))) == 0.03
+    assert 0.008 < noise_level(observed(from_arrays(rough, dt=0.05))) < 0.012
+    assert "the error is smaller" in "".join(look(from_arrays(rough, dt=0.05, position_error=0.1)))
+    assert "the error that was told" not in "".join(look(told))
+    long(rough).to_csv(tmp_path / "mine.csv", index=False)
+    code, out, _ = run("look", tmp_path / "mine.csv", "--position-error", "0.01")
+    assert code == 0 and "0.01 of a coordinate, as told" in out
+    code, _, err = run("look", tmp_path / "mine.csv", "--position-error", "-1")
+    assert code == 2 and "position_error is -1" in err and err.count("\n") == 1
 
 
 # what data say of themselves

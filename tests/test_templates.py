@@ -11,9 +11,10 @@ from symbolic_gn.laws.formula import evaluate, parse, symbol
 from symbolic_gn.search.engine import front_of
 from symbolic_gn.search.engines import search
 from symbolic_gn.search.estimator import SymbolicRegressor
+from symbolic_gn.search.filling import fill_template
 from symbolic_gn.search.front import select
 from symbolic_gn.search.operon import operon
-from symbolic_gn.search.templates import fill_template, read_template
+from symbolic_gn.search.templates import read_template
 
 NAMES = ["x", "z", "m"]
 rng = np.random.default_rng(0)

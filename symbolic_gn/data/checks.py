@@ -184,9 +184,9 @@ def check_remarks(remarks: Mapping, axes: int) -> None:
             raise UserError(f"{name} is {str(remarks[name])[:40]!r}; it must be {what}")
         if name == "box" and told is not None:
             box_sides(told, axes)
-    for name in ("acceleration_error", "acceleration_error_95"):
-        if not _number(remarks.get(name, 0.0)):
-            raise UserError(f"{name} is {remarks[name]!r}; it must be a number")
+    for name in ("acceleration_error", "acceleration_error_95", "position_error"):
+        if not _number(remarks.get(name, 0.0)) or remarks.get(name, 0.0) < 0:
+            raise UserError(f"{name} is {remarks[name]!r}; it must be a number from 0 on")
 
 
 def _check_arrays(data: xr.Dataset) -> None:

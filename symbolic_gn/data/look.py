@@ -40,7 +40,7 @@ def _distances(t: Trajectories, most: int = 2_000_000) -> Float[np.ndarray, "mom
 
 
 def health(trajectories: Trajectories) -> dict[str, float | None]:
-    "Imbalance of forces and of torques, mismatch of velocities and positions, noise over distance; None: not known."
+    "Imbalance of forces and torques, mismatch of velocities, noise over distance and over the error told; or None."
     good, shape = trajectories.trusted, trajectories.position.shape
     m, x = np.broadcast_to(trajectories.mass[:, None, :, None], shape)[good], trajectories.position[good]
     force = m * trajectories.acceleration[good].astype(float)
@@ -53,8 +53,11 @@ def health(trajectories: Trajectories) -> dict[str, float | None]:
     torque = _imbalance(np.stack(turns, -1), size * np.linalg.norm(arm, axis=-1))
     velocity = _mismatch(trajectories) if known else None
     if trajectories.data.attrs["topology"] == "star":  # what acts on the others is not known
-        return dict(momentum=None, torque=None, velocity=None, noise=None)
-    return dict(momentum=_imbalance(force, size), torque=torque, velocity=velocity, noise=_noise(trajectories) / apart)
+        return dict.fromkeys(("momentum", "torque", "velocity", "noise", "error"))
+    noise, told = _noise(trajectories), trajectories.data.attrs.get("position_error")
+    error = noise / told if told and trajectories.frames > 6 else None
+    return dict(
+        momentum=_imbalance(force, size), torque=torque, velocity=velocity, noise=noise / apart, error=error)
 
 
 def _mismatch(trajectories: Trajectories) -> float:
@@ -114,7 +117,7 @@ def _properties(trajectories: Trajectories) -> str:
 # %% ../../nbs/data/04_look.ipynb #dc4000b
 def _oddities(found: dict[str, float | None], trusted: float, error: float) -> list[str]:
     "What the data say against what was understood."
-    momentum, torque, velocity, noise = (found[n] for n in ("momentum", "torque", "velocity", "noise"))
+    momentum, torque, velocity, noise, told = (found[n] for n in ("momentum", "torque", "velocity", "noise", "error"))
     said = []
     if momentum is not None and momentum > 0.05:
         why = "something outside acts, or masses are others"
@@ -125,6 +128,9 @@ def _oddities(found: dict[str, float | None], trusted: float, error: float) -> l
         said.append(f"velocities are not the derivative of the positions (off by {velocity:.2g}): check the time step")
     if noise is not None and noise > 1e-4:
         said.append(f"noise of up to {noise:.1g} of a typical distance: accelerations from positions are rough")
+    if told is not None and not 1 / 3 < told < 3:
+        why = "frames are far apart, or the error is larger" if told > 1 else "the error is smaller"
+        said.append(f"positions are rough by {told:.2g} times the error that was told: {why}")
     if error > TRUSTED:
         why = "frames are too far apart, or mixed up"
         said.append(f"no acceleration can be trusted, they are off by about {error:.1g}: {why}")
@@ -151,12 +157,13 @@ def look(
         "read": f"{many} recording{'s' * (many > 1)} of {t.bodies} bodies in {t.dim}-D{cut}",
         "time": "one moment each" if t.frames == 1 else clock,
         "distance": f"{np.median(r):.4g} typically, {r.min():.4g} at the closest, {r.max():.4g} at the farthest",
+        "error": f"{t.data.attrs.get('position_error', np.nan):.4g} of a coordinate, as told",
         "velocity": "from the positions" if made == "positions" else "given",
         "acceleration": f"{typical:.4g} typically, {f'from the {made}, off by about {error:.1g}' if made else 'given'}",
         "bodies": _properties(t),
         "units": t.data.attrs.get("units") or "not given",
     }
-    told = [f"{name:13s}{said}" for name, said in lines.items()]
+    told = [f"{name:13s}{said}" for name, said in lines.items() if name != "error" or "position_error" in t.data.attrs]
     odd = _oddities(found, trusted, error)
     told += [f"{'order':13s}{_order(t, recordings[0].bodies)}"] if recordings and recordings[0].bodies else []
     told += [f"{'box':13s}{said}" for said in _box(t, recordings)]

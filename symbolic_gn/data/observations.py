@@ -38,6 +38,7 @@ class Observations:
     topology: str = "all"  # who may act on whom
     noise: float | None = None  # fraction of the positions' standard deviation, where known
     sigma: float | None = None  # the same in units of length; the estimators do not look at it
+    error: float | None = None  # standard error of a coordinate, where the one who measured tells it
 
     simulations = property(lambda self: len(self.position))
     frames = property(lambda self: self.position.shape[1])
@@ -55,6 +56,7 @@ def observed(trajectories: Trajectories) -> Observations:
     "The positions of trajectories, noisy as they are."
     t = trajectories
     about = dict(dt=t.dt, system=t.system, topology=t.data.attrs["topology"])
+    about |= dict(error=t.data.attrs.get("position_error"))
     return Observations(t.position.astype("float64"), t.mass, t.charge, **about)
 
 
@@ -103,7 +105,9 @@ def rough_basis(
 
 # %% ../../nbs/data/02_observations.ipynb #45294e9f
 def noise_level(observations: Observations) -> float:  # in units of length
-    "The standard deviation of the noise, from what is too rough to be motion; the median over all bodies."
+    "The standard deviation of the noise: what is told, or what is too rough to be motion, the median over all bodies."
+    if observations.error is not None:
+        return observations.error
     values = rough_basis(observations.frames)[1][0]
     x = observations.position - observations.position.mean(1, keepdims=True)
     explained = np.einsum("tk,stba->skba", values, x, optimize=True)

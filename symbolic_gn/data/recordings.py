@@ -35,6 +35,7 @@ class Recording:
     bodies: tuple[str, ...] = ()  # their names, where the file has some
     box: tuple[float, ...] | None = None  # the sides that the file tells, 0 where nothing repeats
     stride: float = 1.0  # of the file's counter of frames
+    error: float | None = None  # standard error of a coordinate, where it is told
 
     @property
     def seen(self) -> Bool[np.ndarray, "frame body"]:
@@ -101,7 +102,7 @@ def why_unfit(values: np.ndarray, bodies: Sequence[str], changes: bool = False) 
 
 def _fixed(table: pd.DataFrame, keys: pd.DataFrame, bodies: list[str], simulations: int) -> list[dict[str, dict]]:
     "What is known of the bodies of each simulation, and what is left out."
-    used = {"simulation", "time", "frame", "id", *(s + a for s in ("", "v", "a") for a in "xyz")}
+    used = {"simulation", "time", "frame", "id", "error", *(s + a for s in ("", "v", "a") for a in "xyz")}
     names = [n for n in table if n not in used]
     faults = {n: fault_of_name(str(n)) for n in names if n not in ("mass", "charge")}
     faults |= {n: "is no number" for n in names if not pd.api.types.is_numeric_dtype(table[n])}
@@ -156,8 +157,9 @@ def recordings_of(
     fixed = _fixed(table, keys, bodies, len(names))
     rows = np.split(np.argsort(simulation, kind="stable"), np.cumsum(np.bincount(simulation))[:-1])
     found = []
+    error = float(np.nanmedian(table["error"])) if "error" in table and table["error"].notna().any() else None
     for some, name, about in zip(rows, names, fixed):
-        about |= dict(name=f"{where}, simulation {name}", stride=stride)
+        about |= dict(name=f"{where}, simulation {name}", stride=stride, error=error)
         found.append(_recording(time[some], body[some], {n: a[some] for n, a in moving.items()}, bodies, about))
     if "time" in table:
         check_clock([r.time for r in found], dt, where)

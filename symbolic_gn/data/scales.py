@@ -9,6 +9,7 @@ __all__ = ['Scales', 'scales_of', 'dimensionless', 'remembered_scales']
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -63,8 +64,10 @@ def dimensionless(
     unit |= dict(mass=s.mass, charge=s.charge, **s.others)
     found = data.assign({n: (data[n].dims, data[n].values / unit[n]) for n in unit if n in data})
     found = found.assign_coords(time=found["time"] / s.time)
-    sides = trajectories.box and dict(box=json.dumps([side / s.length for side in trajectories.box]))
-    return Trajectories(found.assign_attrs(dt=trajectories.dt / s.time, scales=json.dumps(asdict(s)), **(sides or {})))
+    said: dict[str, Any] = dict(dt=trajectories.dt / s.time, scales=json.dumps(asdict(s)))
+    said |= dict(box=json.dumps([side / s.length for side in trajectories.box])) if trajectories.box else {}
+    said |= {n: data.attrs[n] / s.length for n in ("position_error",) if n in data.attrs}
+    return Trajectories(found.assign_attrs(said))
 
 
 def remembered_scales(trajectories: Trajectories) -> Scales:

@@ -206,6 +206,7 @@ def from_arrays(
     topology: Any = "all",  # who may act on whom: one of TOPOLOGIES
     units: Any = "",
     box: Any = None,  # sides of a box that repeats, 0 for an axis that does not
+    position_error: Any = None,  # standard error of a measured coordinate, where it is known
     **others: Any,  # further properties of bodies, each (simulation, body) or (body,)
 ) -> Trajectories:
     "Your own data as trajectories."
@@ -229,6 +230,7 @@ def from_arrays(
     bodies = spread_over(position, known | others)
     attrs, doubt = dict(system=system, topology=topology, units=units), np.zeros(position.shape[:3])
     attrs |= {} if sides is None else dict(box=json.dumps(sides.tolist()))
+    attrs |= {} if position_error is None else dict(position_error=position_error)
     check_remarks(attrs | dict(dt=dt), position.shape[-1])
     source, order = ("positions", 2) if velocity is None else ("velocities", 1)
     if acceleration is None:
@@ -304,6 +306,7 @@ def from_recordings(
     system: str = "custom",
     units: str = "",
     box: Any = None,  # sides of a box that repeats
+    position_error: Any = None,  # standard error of a coordinate; None: as the recordings say
     seed: int = 0,  # which pieces are for training, where pieces are cut of many recordings
 ) -> Trajectories:
     "Recordings of any length and clock as trajectories at equal steps, in pieces if need be."
@@ -317,7 +320,9 @@ def from_recordings(
     with told_of(where):
         arrays = equal_steps(with_told(recordings, mass=mass, charge=charge), seed)
         part, doubt = arrays.pop("part", None), arrays.pop("doubt")
-        found = from_arrays(**arrays, system=system, units=units).data.assign_attrs(remarks | _unused(recordings))
+        error = recordings[0].error if position_error is None else position_error
+        told = from_arrays(**arrays, system=system, units=units, position_error=error)
+        found = told.data.assign_attrs(remarks | _unused(recordings))
         found = found if part is None else found.assign(part=(FULL[:1], part))
         source = "positions" if recordings[0].velocity is None else "velocities"
         done = Trajectories(with_doubt(found, doubt, source))
@@ -335,7 +340,7 @@ def from_table(
     if not isinstance(table, pd.DataFrame):
         raise UserError(f"table is a {type(table).__name__}; give a pandas DataFrame")
     for name in told:
-        choose("option", name, ("mass", "charge", "system", "units", "box", "seed"))
+        choose("option", name, ("mass", "charge", "system", "units", "box", "position_error", "seed"))
     if dt is not None:
         check_positive("dt", dt)
     return from_recordings(recordings_of_table(table, columns, dt), **told)
@@ -352,7 +357,7 @@ def in_pieces(trajectories: Trajectories) -> Trajectories:
     one = lambda k: Recording(time, trajectories.position[k], **pick(moving, k), properties=pick(others, k))
     recordings = [one(k) for k in range(trajectories.simulations)]
     pieces = from_recordings(recordings, system=trajectories.system, units=data.attrs.get("units", ""))
-    pieces.data.attrs |= {n: data.attrs[n] for n in ("topology", "box") if n in data.attrs}
+    pieces.data.attrs |= {n: data.attrs[n] for n in ("topology", "box", "position_error") if n in data.attrs}
     return pieces
 
 # %% ../../nbs/data/01_trajectories.ipynb #af382934
@@ -364,6 +369,7 @@ def load_trajectories(
     charge: Any = None,
     units: str = "",
     box: Any = None,  # sides of a box that repeats
+    position_error: Any = None,  # standard error of a coordinate, where the file does not say it
     seed: int = 0,  # which pieces are for training, where pieces are cut of many recordings
 ) -> Trajectories:
     "Trajectories of a file; UserError in one line for all that is wrong with it."
@@ -372,7 +378,8 @@ def load_trajectories(
     if dt is not None:
         check_positive("dt", dt)
     path, told = Path(path), dict[str, Any](mass=mass, charge=charge, units=units, box=box, seed=seed)
-    asked = any(value is not None for value in (columns, dt, mass, charge, box))
+    told |= dict(position_error=position_error)
+    asked = any(value is not None for value in (columns, dt, mass, charge, box, position_error))
     if path.suffix == ".nc" and not asked and "topology" in (data := read_dataset(path)).attrs:
         with told_of(str(path)):
             found = Trajectories(checked_dataset(data))

@@ -24,7 +24,8 @@ from ..laws.units import check_unit_texts
 from .engine import check_operators, checked
 from .front import Front
 from .mending import Table, rank_by_units
-from .templates import check_template, fill_template
+from .templates import check_template
+from .filling import fill_template
 
 # %% ../../nbs/search/04_engines.ipynb #0c99e8f7
 def engines() -> list[str]:
