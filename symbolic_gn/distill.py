@@ -161,6 +161,11 @@ def _error(law: Law) -> float:
     return law.provenance.get("relative_error", math.inf)
 
 
+def _imitates(law: Law) -> bool:
+    "Whether a formula has many numbers, and leaves more than the last digits: it may only look like the law."
+    return len(law.constants) > 3 and _error(law) > 0.01 * _EXACT
+
+
 class _Judged:
     "The law from the proposals, and the front that it was taken from; the same question is answered once."
 
@@ -202,9 +207,9 @@ class _Judged:
             return True
         if self.spent > 0.5 * (asked - self.started):
             return False
-        error = _error(self([front], False)[0])
+        law = self([front], False)[0]
         self.spent += time.monotonic() - asked
-        return error <= _EXACT
+        return _error(law) <= _EXACT and not _imitates(law)
 
 # %% ../nbs/04_pysr.ipynb #5a4e0002
 def _forms(factors: Sequence[sp.Basic], fronts: Sequence[Front], most: int = 40) -> list[sp.Basic]:
@@ -219,9 +224,14 @@ def _from_curves(
 ) -> tuple[Law, Front, list[Front]] | None:
     "A law from the curves that the trajectories give, its front and the proposals; None where that is no better."
     objective = judged.objective
-    sharp = objective.sharpened(judged.names) if objective and _error(law) > _EXACT else None
-    if objective is None or sharp is None or sharp.loss > 0.5 * _error(law):
+    asked = _error(law) > _EXACT or _imitates(law)
+    sharp = objective.sharpened(judged.names) if objective and asked else None
+    if objective is None or sharp is None:
         return None
+    if sharp.loss > 0.5 * _error(law):  # no better than the law: a short look, where that may be an imitation
+        if not _imitates(law) or sharp.loss > 0.2 * sharp.nothing:  # as in `hopeless`
+            return None
+        options = {**options, "time_limit": min(options.get("time_limit") or 60.0, _PATIENCE)}
     alone = sharp.factors[0] if len(sharp.factors) == 1 else None
     best = lambda front: {select(front).sympy, front.table["sympy"].iloc[-1]}
     done = lambda front: alone is not None and any(objective.fit(alone * e).loss <= _EXACT for e in best(front))
