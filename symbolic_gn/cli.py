@@ -18,9 +18,9 @@ from typing import Annotated, Any, Optional
 import typer
 
 from .core.contracts import BUDGETS, ENGINES, SOURCES
-from .core.errors import UserError, check_target, listed_numbers, named_words, write_atomic
+from .core.errors import UserError, check_target, choose, listed_numbers, named_words, write_atomic
 from .core.folders import opened
-from .rooms import SeedOption, SettingOption, dark_matter_app, given, nesymres_app
+from .rooms import JobsOption, SecondsOption, SeedOption, SettingOption, dark_matter_app, given, nesymres_app
 
 # %% ../nbs/09_cli.ipynb #90d3d819
 app = typer.Typer(name="symbolic-gn", add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
@@ -169,7 +169,7 @@ def train_command(
     device: Optional[str] = None,
     resume: _Resume = False,
     overwrite: _Overwrite = False,
-    time_limit: Annotated[Optional[float], typer.Option(help="Seconds.")] = None,
+    time_limit: SecondsOption = None,
     settings: SettingOption = None,
 ):
     "Train a graph network on trajectories."
@@ -255,7 +255,7 @@ def distill_command(
     engine_settings: _EngineSetting = None,
     data: _Data = None,
     seed: SeedOption = 0,
-    time_limit: Annotated[Optional[float], typer.Option(help="Seconds of search.")] = None,
+    time_limit: SecondsOption = None,
 ):
     "Search the law in the messages of a run."
     from symbolic_gn.analyze import messages
@@ -324,6 +324,7 @@ def discover_command(
     "From a system or your own trajectories to the law."
     from symbolic_gn.data.trajectories import Trajectories
     from symbolic_gn.discover import discover, source_of
+    from symbolic_gn.training.config import FREE
     if (resume or overwrite) and not out:
         raise UserError("--resume needs --out, the folder to go on from; so does --overwrite")
     told = _reading(columns, dt, mass, charge, box)
@@ -331,7 +332,9 @@ def discover_command(
         raise UserError(f"--{next(iter(told))} is for files, and {source} is none")
     options: dict[str, Any] = dict(model=model, engine=engine, operators=listed(operators), loss=loss, seed=seed)
     options |= dict(budget=budget, engine_settings=given(pairs=engine_settings, option="--engine-set"))
-    options |= given(steps=steps, device=device, pairs=settings)
+    words = dict(model=model, loss=loss, seed=seed)
+    mine = given(**words, steps=steps, device=device, pairs=settings)
+    options |= {choose("setting", name, FREE): value for name, value in mine.items() if name not in given(**words)}
     options |= {} if units is None else dict(units=named_words(units, "--units"))
     tell = lambda line: print(line, file=sys.stderr)
     with interruptible(), opened(out, resume, overwrite) as results:
@@ -347,7 +350,7 @@ def discover_command(
 def sweep_command(
     grid: Annotated[Path, typer.Argument(help="A TOML file of [[grid]] tables.")],
     out: Annotated[Path, typer.Option(help="Folder of results.jsonl, where a stopped sweep goes on, and results.csv.")],
-    jobs: Annotated[int, typer.Option(help="Processes, one thread each.")] = 1,
+    jobs: JobsOption = 1,
     dask: Annotated[Optional[str], typer.Option(metavar="ADDRESS", help="Scheduler of a Dask cluster.")] = None,
     retry: Annotated[bool, typer.Option("--retry", help="Run failed cells again.")] = False,
     csv: Annotated[Optional[Path], typer.Option(help="Write the table here too.")] = None,

@@ -23,6 +23,7 @@ from .core.contracts import Budget, Source
 from .core.errors import UserError
 from .core.folders import same_recipe
 from .core.graph import edges
+from .core.settings import Axes, Bodies, Count, Frames, Seed, check_setting
 from .data.observations import NOISY_POSITIONS, Observations, estimate, observed
 from .data.properties import weighed
 from .data.scales import dimensionless, remembered_scales
@@ -66,12 +67,10 @@ def footprint(
 # %% ../nbs/00_simulate.ipynb #d5e10a49
 def _check_options(simulations, bodies, dim, frames, dt, tolerance, every, seed, dtype, solver) -> None:
     "One line for the first option that cannot be."
-    least = dict(simulations=(simulations, 1), bodies=(bodies, 2), frames=(frames, 2), every=(every, 1), seed=(seed, 0))
-    for name, (value, low) in least.items():
-        if not isinstance(value, int | np.integer) or not low <= value < 2**31:
-            raise UserError(f"{name} is {value!r}; give a whole number from {low} on")
-    if dim not in (2, 3):
-        raise UserError(f"dim is {dim!r}; choose 2 or 3")
+    counts = dict(simulations=Count, bodies=Bodies, frames=Frames, every=Count, seed=Seed, dim=Axes)
+    given = dict(simulations=simulations, bodies=bodies, frames=frames, every=every, seed=seed, dim=dim)
+    for name, kind in counts.items():
+        check_setting(name, given[name], kind)
     for name, value in (("dt", dt), ("tolerance", tolerance)):
         check_positive(name, value)
     if dtype not in ("float32", "float64"):
@@ -289,10 +288,8 @@ class Simulated(_OfSystem):
 
     def __post_init__(self):
         get_system(self.system)
-        if self.dim not in (2, 3):
-            raise UserError(f"dim is {self.dim}; choose 2 or 3")
-        if self.bodies < 2:
-            raise UserError(f"bodies is {self.bodies}; give a whole number from 2 on")
+        for name, kind in dict(dim=Axes, bodies=Bodies).items():
+            check_setting(name, getattr(self, name), kind)
 
     @property
     def name(self) -> str: return get_system(self.system).name

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 import numpy as np
 import torch
@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from .core.errors import UserError, choose
 from .core.folders import ResultFolder, digest_of, in_folder
 from .core.graph import typical_size
+from .core.settings import Count, Number, Seconds, judged
 from symbolic_gn.models import (
     MODELS, Architecture, Model, Prediction, batch_edges, keep_strongest, nodes, opposites, prune_count
 )
@@ -371,6 +372,7 @@ def train_loop(
     return history, done
 
 # %% ../nbs/02_train.ipynb #10012e5d
+@judged
 @in_folder
 def fit(
     trajectories,  # simulate.Trajectories
@@ -379,9 +381,9 @@ def fit(
     out: str | Path | ResultFolder | None = None,  # the run's folder; None keeps it in memory
     resume: bool = False,  # go on from the folder's checkpoint
     overwrite: bool = False,  # replace the run that the folder holds
-    time_limit: float | None = None,  # seconds of training, then stop and keep what was reached
-    checkpoint_every: float = 20.0,  # seconds between checkpoints
-    looks: int = 20,  # looks at the validation data
+    time_limit: Seconds | None = None,  # of training, then stop and keep what was reached
+    checkpoint_every: Annotated[float, Number()] = 20.0,  # seconds between checkpoints
+    looks: Count = 20,  # looks at the validation data
     watch: Callable[[int, nn.Module], dict[str, float]] | None = None,  # adds to the history at each look
     progress: bool = True,
     **settings,  # any field of Config
@@ -389,8 +391,6 @@ def fit(
     "Train a graph network; UserError for settings that cannot work."
     config = model if isinstance(model, Config) else make_config(model, **settings)
     check_config(config)
-    if time_limit is not None and not time_limit > 0:
-        raise UserError(f"time_limit is {time_limit}; give seconds above 0")
     limits: Any = dict(time_limit=time_limit, checkpoint_every=checkpoint_every, looks=looks, progress=progress)
     results, source = cast(ResultFolder | None, out), trajectories.data.encoding.get("source")
     keeper = Keeper(results, config, describe(trajectories), source)
