@@ -20,6 +20,7 @@ import typer
 from .core.contracts import BUDGETS, ENGINES, SOURCES
 from .core.errors import UserError, check_target, choose, listed_numbers, named_words, write_atomic
 from .core.folders import opened
+from .core.streams import lasting_streams
 from .rooms import JobsOption, SecondsOption, SeedOption, SettingOption, dark_matter_app, given, nesymres_app
 
 # %% ../nbs/09_cli.ipynb #90d3d819
@@ -121,8 +122,18 @@ def complain(message: str, code: int = 2) -> int:
 
 def main(arguments: Optional[list[str]] = None) -> None:
     "Run a command; a user's mistake becomes one line and exit code 2."
+    with lasting_streams() as said:
+        code = _code_of((sys.argv[1:] if arguments is None else arguments) or ["--help"])
+        said.flush()
+        if said.lost and not code and not isinstance(said.lost, BrokenPipeError):  # as of `| head`
+            code = complain(f"standard output cannot be written ({said.lost.strerror}); all else is done", 1)
+    sys.exit(code)
+
+
+def _code_of(arguments: list[str]) -> int:
+    "The exit code of a command."
     try:
-        code = app(args=(sys.argv[1:] if arguments is None else arguments) or ["--help"], standalone_mode=False)
+        code = app(args=arguments, standalone_mode=False)
     except UserError as error:
         code = complain(str(error))
     except KeyboardInterrupt as stop:
@@ -132,7 +143,7 @@ def main(arguments: Optional[list[str]] = None) -> None:
         if message is None:
             raise
         code = complain(message(), 2)
-    sys.exit(code if isinstance(code, int) else 0)
+    return code if isinstance(code, int) else 0
 
 # %% ../nbs/09_cli.ipynb #25a5671d
 @app.command("simulate")

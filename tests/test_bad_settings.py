@@ -1,4 +1,6 @@
 "Settings that mean nothing: one line that says what would be right, before any work, the same in Python and the shell."
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -24,20 +26,13 @@ from symbolic_gn.studies.unknown import unknown_world, world_without_law
 from symbolic_gn.sweep import expand, key_of, read_grid, sweep
 from symbolic_gn.train import fit
 from symbolic_gn.training.config import Config, check_config
+from symbolic_gn.training.runs import Run
 
 BEYOND = (-1, SEEDS.high + 1, 2**31 - 1, 2**32, 2**60, 2**63, 10**30)
 GRID = dict(system="spring", budget="tiny")
 
 
 def cell(**axes) -> str: return key_of(expand(GRID | axes)[0])
-
-
-@pytest.fixture
-def run_of(springs, tmp_path):
-    "A short training of a few springs, and their file."
-    springs.save(tmp_path / "s.nc")
-    fit(springs, steps=2, batch=16, architecture=dict(hidden=8), out=tmp_path / "run", progress=False)
-    return tmp_path
 
 
 # seeds
@@ -72,7 +67,8 @@ def test_a_seed_obeys_one_rule_everywhere(ask_for, seed):
 
 COMMANDS = {
     "simulate": "simulate spring --out a.nc", "train": "train s.nc --out r", "discover": "discover spring --out d",
-    "distill": "distill run", "nesymres": "nesymres data --out n", "dark-matter": "dark-matter universe --out h.safetensors",
+    "distill": "distill run", "nesymres": "nesymres data --out n",
+    "dark-matter": "dark-matter universe --out h.safetensors",
 }
 
 
@@ -100,7 +96,8 @@ TRAINING = [
     dict(device=None), *(dict(architecture=dict(hidden=value)) for value in (0, -1, 10**9, 2.0)),
     *(dict(architecture=dict(layers=value)) for value in (0, 10**5)),
     *(dict(architecture=dict(messages=value)) for value in (0, 1)),
-    *(dict(architecture=dict(trials=value)) for value in (0, 10**7)), dict(architecture=[]), dict(architecture=dict(dim=3)),
+    *(dict(architecture=dict(trials=value)) for value in (0, 10**7)),
+    dict(architecture=[]), dict(architecture=dict(dim=3)),
 ]
 
 
@@ -153,7 +150,7 @@ def test_ends_are_numbers_of_any_kind_but_truth_values():
 
 # words that are arguments
 
-WORDS = "out source engine engine_settings operators dim bodies units resume overwrite progress say nonsense budget".split()
+WORDS = "out source engine engine_settings operators dim bodies units resume overwrite progress say budget".split()
 
 
 @pytest.mark.parametrize("word", WORDS)
@@ -197,3 +194,22 @@ def test_a_grid_is_judged_before_its_first_cell(text, said, tmp_path):
 @pytest.mark.parametrize("source", [None, 3, [], np.zeros((3, 4, 2, 2)), xr.Dataset()], ids=lambda s: type(s).__name__)
 def test_a_source_is_named_or_given(source):
     assert type(source).__name__ in refused(discover, source, budget="tiny", progress=False)
+
+
+# streams that cannot be written
+
+TRAIN = "train s.nc --out run --steps 3 --set batch=8 --set architecture={\\\"hidden\\\":4}"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no full device")
+@pytest.mark.parametrize("command, code", [
+    (f"{TRAIN} 2>&-", 0), (f"{TRAIN} 2>/dev/full", 0), (f"{TRAIN} >/dev/full 2>&1", 1), ("systems >/dev/full", 1),
+    ("simulate spring --sims 0 --out a.nc 2>&-", 2),
+])
+def test_what_cannot_be_said_stops_no_work(command, code, springs, tmp_path):
+    springs.save(tmp_path / "s.nc")
+    whole = f"{sys.executable} -c 'from symbolic_gn.cli import main; main()' {command}"
+    ended = subprocess.run(whole, shell=True, cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+    assert ended.returncode == code
+    if "train" in command:
+        assert Run.load(tmp_path / "run").finished
