@@ -20,6 +20,7 @@ import typer
 from .core.contracts import BUDGETS, ENGINES, SOURCES
 from .core.errors import UserError, check_target, choose, listed_numbers, named_words, write_atomic
 from .core.folders import opened
+from .core.memory import out_of_memory
 from .core.streams import lasting_streams
 from .rooms import JobsOption, SecondsOption, SeedOption, SettingOption, dark_matter_app, given, nesymres_app
 
@@ -140,9 +141,9 @@ def _code_of(arguments: list[str]) -> int:
         code = complain(str(stop) or "interrupted", 130)
     except Exception as error:
         message = getattr(error, "format_message", None)
-        if message is None:
+        if message is None and not out_of_memory(error):
             raise
-        code = complain(message(), 2)
+        code = complain(message() if message else "memory is used up; ask for less, or allow more")
     return code if isinstance(code, int) else 0
 
 # %% ../nbs/09_cli.ipynb #25a5671d
@@ -335,7 +336,7 @@ def discover_command(
     "From a system or your own trajectories to the law."
     from symbolic_gn.data.trajectories import Trajectories
     from symbolic_gn.discover import discover, source_of
-    from symbolic_gn.training.config import FREE
+    from symbolic_gn.training.config import SETTABLE
     if (resume or overwrite) and not out:
         raise UserError("--resume needs --out, the folder to go on from; so does --overwrite")
     told = _reading(columns, dt, mass, charge, box)
@@ -345,7 +346,7 @@ def discover_command(
     options |= dict(budget=budget, engine_settings=given(pairs=engine_settings, option="--engine-set"))
     words = dict(model=model, loss=loss, seed=seed)
     mine = given(**words, steps=steps, device=device, pairs=settings)
-    options |= {choose("setting", name, FREE): value for name, value in mine.items() if name not in given(**words)}
+    options |= {choose("setting", name, SETTABLE): value for name, value in mine.items() if name not in given(**words)}
     options |= {} if units is None else dict(units=named_words(units, "--units"))
     tell = lambda line: print(line, file=sys.stderr)
     with interruptible(), opened(out, resume, overwrite) as results:

@@ -137,9 +137,8 @@ class Architecture:
     @property
     def features(self) -> int: return 2 * self.dim + len(self.others) + 2
 
-PAPER = dict(
-    hidden=300, layers=3, messages=100, activation="relu", coordinates="absolute", compress=False, update="free"
-)
+PAPER: dict[str, Any] = dict(hidden=300, layers=3, messages=100, activation="relu", coordinates="absolute")
+PAPER |= dict(compress=False, update="free")
 ACTIVATIONS = {"relu": nn.ReLU, "silu": nn.SiLU, "softplus": nn.Softplus, "tanh": nn.Tanh}
 SETTINGS = {"activation": list(ACTIVATIONS), "coordinates": ["relative", "absolute"], "update": ["residual", "free"]}
 

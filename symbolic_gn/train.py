@@ -9,7 +9,6 @@ __all__ = ['data_loss', 'shared_tensor', 'Snapshots', 'translate', 'objective', 
 # %% ../nbs/02_train.ipynb #20b117f6
 import contextlib
 import logging
-import os
 import signal
 import threading
 import time
@@ -28,6 +27,7 @@ from torch import Tensor, nn
 from .core.errors import UserError, choose
 from .core.folders import ResultFolder, digest_of, in_folder
 from .core.graph import typical_size
+from .core.memory import check_memory
 from .core.settings import Count, Number, Seconds, judged
 from symbolic_gn.models import (
     MODELS, Architecture, Model, Prediction, batch_edges, keep_strongest, nodes, opposites, prune_count
@@ -171,13 +171,10 @@ def describe(trajectories) -> dict:
 
 # %% ../nbs/02_train.ipynb #d98b779a
 def _check_size(config: Config, bodies: int) -> None:
-    "UserError with the predicted size when one batch alone would not fit into the machine's memory."
+    "UserError with the predicted size when one batch alone would not fit into memory."
     hidden = config.architecture.get("hidden", Architecture.hidden)
     need = 4 * 10 * config.batch * bodies * max(1, bodies - 1) * hidden
-    have = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if need > have:
-        size = f"a step would need about {need / 1e9:.0f} GB of {have / 1e9:.0f} GB"
-        raise UserError(f"batch is {config.batch}; {size}; use a smaller one")
+    check_memory(f"batch is {config.batch}, and its messages", need, "use a smaller one")
 
 # %% ../nbs/02_train.ipynb #dc6046de
 def make_fabric(

@@ -1,4 +1,5 @@
 "Settings that mean nothing: one line that says what would be right, before any work, the same in Python and the shell."
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 import xarray as xr
 from refusing import refused
 
+from symbolic_gn.core.memory import free_memory
 from symbolic_gn.core.settings import SEEDS, Number, Whole
 from symbolic_gn.dark_matter.universe import UniverseRecipe
 from symbolic_gn.discover import discover
@@ -194,6 +196,48 @@ def test_a_grid_is_judged_before_its_first_cell(text, said, tmp_path):
 @pytest.mark.parametrize("source", [None, 3, [], np.zeros((3, 4, 2, 2)), xr.Dataset()], ids=lambda s: type(s).__name__)
 def test_a_source_is_named_or_given(source):
     assert type(source).__name__ in refused(discover, source, budget="tiny", progress=False)
+
+
+# size and time
+
+LARGE = {
+    "bodies": (lambda: simulate("spring", bodies=50_000), "GB of memory"),
+    "bodies of a discovery": (lambda: discover("spring", bodies=50_000, budget="tiny", progress=False), "GB of memory"),
+    "simulations": (lambda: simulate("spring", simulations=10**8), "GB of memory"),
+    "steps": (lambda: simulate("spring", every=2**31 - 1), "days, at most 7 are allowed"),
+    "weights": (lambda: check_config(Config(architecture=dict(hidden=20_000, layers=100))), "need 1267.3 GB of memory"),
+    "particles": (lambda: UniverseRecipe(particles=4096, box=8000.0), "GB of memory"),
+}
+
+
+@pytest.mark.parametrize("call, said", LARGE.values(), ids=LARGE)
+def test_what_is_too_large_is_refused_with_its_number(call, said):
+    assert said in refused(call)
+
+
+def test_a_batch_is_refused_with_its_number(springs):
+    assert "batch is 10000000" in refused(fit, springs, batch=10**7, progress=False)
+
+
+@pytest.mark.parametrize("error", [
+    MemoryError(), np.empty, RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"),
+    RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 8 bytes"),
+], ids=["Python", "NumPy", "PyTorch", "XLA"])
+def test_memory_that_is_used_up_is_one_line(error, run, monkeypatch):
+    def fail(*_, **__):
+        if error is np.empty:
+            np.empty(2**44)
+        raise error
+    monkeypatch.setattr(importlib.import_module("symbolic_gn.simulate"), "simulate", fail)
+    code, _, said = run("simulate", "spring", "--out", "a.nc")
+    assert (code, said) == (2, "symbolic-gn: memory is used up; ask for less, or allow more\n")
+
+
+def test_a_limit_of_the_shell_is_known(monkeypatch):
+    resource = pytest.importorskip("resource", reason="this system has no such limits")
+    monkeypatch.setattr(resource, "getrlimit", lambda what: (10**6, 10**6))
+    assert free_memory() == 0
+    assert "0.0 GB are free" in refused(simulate, "spring")
 
 
 # streams that cannot be written

@@ -102,8 +102,9 @@ def measure(names: Sequence[str] = tuple(FORCES), jobs: Jobs = 1, seed: Seed = 0
         choose("force", name, FORCES)
     require_engine(options.get("engine") or "auto")
     choose("model", options.get("model") or "newton", MODELS)
+    options |= dict(seed=seed)
     with parallel_config(backend="loky", inner_max_num_threads=1):
-        rows = Parallel(n_jobs=jobs, return_as="generator")(delayed(_alone)(name, options | dict(seed=seed)) for name in names)
+        rows = Parallel(n_jobs=jobs, return_as="generator")(delayed(_alone)(name, options) for name in names)
         return pd.DataFrame(list(tqdm(rows, desc="worlds", total=len(names), disable=not sys.stderr.isatty())))
 
 
