@@ -252,10 +252,11 @@ def analyze_command(run: Path, data: _Data = None):
     from symbolic_gn.rollout import analysis
     from symbolic_gn.training.runs import Run
     loaded = Run.load(run)
-    trajectories = data_of(loaded, data)
-    found = analysis(loaded, trajectories)
-    write_atomic(run / "analysis.json", json.dumps(found, indent=1))
-    files = save_figures(messages(loaded.model, trajectories), run / "figures")
+    with opened(run, resume=True):
+        trajectories = data_of(loaded, data)
+        found = analysis(loaded, trajectories)
+        write_atomic(run / "analysis.json", json.dumps(found, indent=1))
+        files = save_figures(messages(loaded.model, trajectories), run / "figures")
     print(json.dumps(found, indent=1) + "\n" + "\n".join(map(str, files)))
 
 # %% ../nbs/09_cli.ipynb #f1567264
@@ -288,10 +289,11 @@ def distill_command(
     heard = loaded.model.hear(messages(loaded.model, trajectories), trajectories)
     search = own | given(time_limit=time_limit, operators=listed(operators))
     options = dict(engine=engine, seed=seed, features=source.features(heard), out=run / "search.csv")
-    found = loaded.model.read(heard, objective) or distill(heard, objective, **options, **search)
-    law = law_in_units(found.law, remembered_scales(trajectories))
-    write_atomic(run / "law.json", law.to_json())
-    found.front.to_csv(run / "front.csv")
+    with opened(run, resume=True):
+        found = loaded.model.read(heard, objective) or distill(heard, objective, **options, **search)
+        law = law_in_units(found.law, remembered_scales(trajectories))
+        write_atomic(run / "law.json", law.to_json())
+        found.front.to_csv(run / "front.csv")
     checked = judge(found.law, source.truth(trajectories), trajectories)
     verdict = grade(found.law, loaded.model, trajectories, objective.floor)
     print(found.front, headline(dict(law=law_summary(law), verdict=verdict, **checked)), sep="\n\n")

@@ -9,6 +9,8 @@ import pytest
 import xarray as xr
 from refusing import refused
 
+from symbolic_gn.core.errors import UserError
+from symbolic_gn.core.folders import opened
 from symbolic_gn.core.memory import free_memory
 from symbolic_gn.core.settings import SEEDS, Number, Whole
 from symbolic_gn.dark_matter.universe import UniverseRecipe
@@ -17,6 +19,7 @@ from symbolic_gn.distill import distill
 from symbolic_gn.nesymres.dataset import count_of, make_bank
 from symbolic_gn.nesymres.training import training_settings
 from symbolic_gn.search.benchmark import judge_one
+from symbolic_gn.search.engine import finished, keep
 from symbolic_gn.search.engines import require_engine, search
 from symbolic_gn.search.estimator import SymbolicRegressor
 from symbolic_gn.search.runs import RunKind, run_rows
@@ -257,3 +260,34 @@ def test_what_cannot_be_said_stops_no_work(command, code, springs, tmp_path):
     assert ended.returncode == code
     if "train" in command:
         assert Run.load(tmp_path / "run").finished
+
+
+# one folder, one writer; what is read back is what was written
+
+
+@pytest.mark.parametrize("command", ["analyze", "distill"])
+def test_a_run_that_is_being_written_is_left_alone(command, run, springs, tmp_path):
+    springs.save(tmp_path / "s.nc")
+    fit(springs, steps=1, batch=8, architecture=dict(hidden=4), out=tmp_path / "run", progress=False)
+    before = sorted(p.name for p in (tmp_path / "run").iterdir())
+    options = dict(analyze=[], distill=["--engine", "library", "--time-limit", 1])[command]
+    with opened(tmp_path / "run", resume=True):
+        code, _, said = run(command, tmp_path / "run", "--data", tmp_path / "s.nc", *options)
+    assert code == 2 and "is being written by another process" in said
+    assert sorted(p.name for p in (tmp_path / "run").iterdir()) == before
+
+
+def test_every_flipped_bit_of_finished_searches_is_noticed(tmp_path):
+    path, runs = tmp_path / "search.csv", {k: [f"{k + 1}*r", "r**2 + 0.25"] for k in range(3)}
+    for k, formulas in runs.items():
+        keep(path, "a1b2", k, formulas)
+    whole = path.read_bytes()
+    assert finished(path, "a1b2") == runs
+    for place in np.random.default_rng(0).integers(8 * len(whole), size=200):
+        flipped = bytearray(whole)
+        flipped[place // 8] ^= 1 << place % 8
+        path.write_bytes(flipped)
+        try:
+            assert finished(path, "a1b2") == runs
+        except UserError:
+            pass
