@@ -12,6 +12,7 @@ import json
 import sys
 import time
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Optional
 
@@ -338,7 +339,7 @@ def discover_command(
     "From a system or your own trajectories to the law."
     from symbolic_gn.data.trajectories import Trajectories
     from symbolic_gn.discover import discover, source_of
-    from symbolic_gn.training.config import SETTABLE
+    from symbolic_gn.training.config import Config
     if (resume or overwrite) and not out:
         raise UserError("--resume needs --out, the folder to go on from; so does --overwrite")
     told = _reading(columns, dt, mass, charge, box)
@@ -346,9 +347,8 @@ def discover_command(
         raise UserError(f"--{next(iter(told))} is for files, and {source} is none")
     options: dict[str, Any] = dict(model=model, engine=engine, operators=listed(operators), loss=loss, seed=seed)
     options |= dict(budget=budget, engine_settings=given(pairs=engine_settings, option="--engine-set"))
-    words = dict(model=model, loss=loss, seed=seed)
-    mine = given(**words, steps=steps, device=device, pairs=settings)
-    options |= {choose("setting", name, SETTABLE): value for name, value in mine.items() if name not in given(**words)}
+    mine = given(model=model, loss=loss, seed=seed, steps=steps, device=device, pairs=settings)
+    options |= {choose("setting", name, [f.name for f in fields(Config)]): value for name, value in mine.items()}
     options |= {} if units is None else dict(units=named_words(units, "--units"))
     tell = lambda line: print(line, file=sys.stderr)
     with interruptible(), opened(out, resume, overwrite) as results:

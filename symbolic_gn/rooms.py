@@ -39,9 +39,9 @@ def given(**options) -> dict:
     "The options that were given, with those written as NAME=VALUE among them."
     pairs, option = options.pop("pairs", None) or [], options.pop("option", "--set")
     told = dict(named_value(pair, option) for pair in pairs)
-    if twice := [name for name in told if options.get(name) is not None]:
+    if twice := [name for name in told if options.get(name) and options[name] != told[name]]:
         word = "--" + twice[0].replace("_", "-")
-        raise UserError(f"{option} {twice[0]}={told[twice[0]]}: {twice[0]} is told by {word}; say it there")
+        raise UserError(f"{option} {twice[0]}={told[twice[0]]}: {word} says {options[twice[0]]}; say it once")
     return {k: v for k, v in (options | told).items() if v is not None}
 
 # %% ../nbs/08a_rooms.ipynb #08a0000a
