@@ -12,15 +12,18 @@ import json
 import sys
 import time
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Optional
 
 import typer
 
 from .core.contracts import BUDGETS, ENGINES, SOURCES
-from .core.errors import UserError, check_target, listed_numbers, named_words, write_atomic
+from .core.errors import UserError, check_target, choose, listed_numbers, named_words, write_atomic
 from .core.folders import opened
-from .rooms import SeedOption, SettingOption, dark_matter_app, given, nesymres_app
+from .core.memory import out_of_memory
+from .core.streams import lasting_streams
+from .rooms import JobsOption, SecondsOption, SeedOption, SettingOption, dark_matter_app, given, nesymres_app
 
 # %% ../nbs/09_cli.ipynb #90d3d819
 app = typer.Typer(name="symbolic-gn", add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
@@ -124,18 +127,28 @@ def complain(message: str, code: int = 2) -> int:
 
 def main(arguments: Optional[list[str]] = None) -> None:
     "Run a command; a user's mistake becomes one line and exit code 2."
+    with lasting_streams() as said:
+        code = _code_of((sys.argv[1:] if arguments is None else arguments) or ["--help"])
+        said.flush()
+        if said.lost and not code and not isinstance(said.lost, BrokenPipeError):  # as of `| head`
+            code = complain(f"standard output cannot be written ({said.lost.strerror}); all else is done", 1)
+    sys.exit(code)
+
+
+def _code_of(arguments: list[str]) -> int:
+    "The exit code of a command."
     try:
-        code = app(args=(sys.argv[1:] if arguments is None else arguments) or ["--help"], standalone_mode=False)
+        code = app(args=arguments, standalone_mode=False)
     except UserError as error:
         code = complain(str(error))
     except KeyboardInterrupt as stop:
         code = complain(str(stop) or "interrupted", 130)
     except Exception as error:
         message = getattr(error, "format_message", None)
-        if message is None:
+        if message is None and not out_of_memory(error):
             raise
-        code = complain(message(), 2)
-    sys.exit(code if isinstance(code, int) else 0)
+        code = complain(message() if message else "memory is used up; ask for less, or allow more")
+    return code if isinstance(code, int) else 0
 
 # %% ../nbs/09_cli.ipynb #25a5671d
 @app.command("simulate")
@@ -172,7 +185,7 @@ def train_command(
     device: Optional[str] = None,
     resume: _Resume = False,
     overwrite: _Overwrite = False,
-    time_limit: Annotated[Optional[float], typer.Option(help="Seconds.")] = None,
+    time_limit: SecondsOption = None,
     settings: SettingOption = None,
 ):
     "Train a graph network on trajectories."
@@ -244,10 +257,11 @@ def analyze_command(run: Path, data: _Data = None):
     from symbolic_gn.rollout import analysis
     from symbolic_gn.training.runs import Run
     loaded = Run.load(run)
-    trajectories = data_of(loaded, data)
-    found = analysis(loaded, trajectories)
-    write_atomic(run / "analysis.json", json.dumps(found, indent=1))
-    files = save_figures(messages(loaded.model, trajectories), run / "figures")
+    with opened(run, resume=True):
+        trajectories = data_of(loaded, data)
+        found = analysis(loaded, trajectories)
+        write_atomic(run / "analysis.json", json.dumps(found, indent=1))
+        files = save_figures(messages(loaded.model, trajectories), run / "figures")
     print(json.dumps(found, indent=1) + "\n" + "\n".join(map(str, files)))
 
 # %% ../nbs/09_cli.ipynb #f1567264
@@ -259,7 +273,7 @@ def distill_command(
     engine_settings: _EngineSetting = None,
     data: _Data = None,
     seed: SeedOption = 0,
-    time_limit: Annotated[Optional[float], typer.Option(help="Seconds of search.")] = None,
+    time_limit: SecondsOption = None,
 ):
     "Search the law in the messages of a run."
     from symbolic_gn.analyze import messages
@@ -280,10 +294,11 @@ def distill_command(
     heard = loaded.model.hear(messages(loaded.model, trajectories), trajectories)
     search = own | given(time_limit=time_limit, operators=listed(operators))
     options = dict(engine=engine, seed=seed, features=source.features(heard), out=run / "search.csv")
-    found = loaded.model.read(heard, objective) or distill(heard, objective, **options, **search)
-    law = law_in_units(found.law, remembered_scales(trajectories))
-    write_atomic(run / "law.json", law.to_json())
-    found.front.to_csv(run / "front.csv")
+    with opened(run, resume=True):
+        found = loaded.model.read(heard, objective) or distill(heard, objective, **options, **search)
+        law = law_in_units(found.law, remembered_scales(trajectories))
+        write_atomic(run / "law.json", law.to_json())
+        found.front.to_csv(run / "front.csv")
     checked = judge(found.law, source.truth(trajectories), trajectories)
     verdict = grade(found.law, loaded.model, trajectories, objective.floor)
     print(found.front, headline(dict(law=law_summary(law), verdict=verdict, **checked)), sep="\n\n")
@@ -329,6 +344,7 @@ def discover_command(
     "From a system or your own trajectories to the law."
     from symbolic_gn.data.trajectories import Trajectories
     from symbolic_gn.discover import discover, source_of
+    from symbolic_gn.training.config import Config
     if (resume or overwrite) and not out:
         raise UserError("--resume needs --out, the folder to go on from; so does --overwrite")
     told = _reading(columns, dt, mass, charge, box, position_error)
@@ -336,7 +352,8 @@ def discover_command(
         raise UserError(f"--{next(iter(told)).replace('_', '-')} is for files, and {source} is none")
     options: dict[str, Any] = dict(model=model, engine=engine, operators=listed(operators), loss=loss, seed=seed)
     options |= dict(budget=budget, engine_settings=given(pairs=engine_settings, option="--engine-set"))
-    options |= given(steps=steps, device=device, pairs=settings)
+    mine = given(model=model, loss=loss, seed=seed, steps=steps, device=device, pairs=settings)
+    options |= {choose("setting", name, [f.name for f in fields(Config)]): value for name, value in mine.items()}
     options |= {} if units is None else dict(units=named_words(units, "--units"))
     tell = lambda line: print(line, file=sys.stderr)
     with interruptible(), opened(out, resume, overwrite) as results:
@@ -352,7 +369,7 @@ def discover_command(
 def sweep_command(
     grid: Annotated[Path, typer.Argument(help="A TOML file of [[grid]] tables.")],
     out: Annotated[Path, typer.Option(help="Folder of results.jsonl, where a stopped sweep goes on, and results.csv.")],
-    jobs: Annotated[int, typer.Option(help="Processes, one thread each.")] = 1,
+    jobs: JobsOption = 1,
     dask: Annotated[Optional[str], typer.Option(metavar="ADDRESS", help="Scheduler of a Dask cluster.")] = None,
     retry: Annotated[bool, typer.Option("--retry", help="Run failed cells again.")] = False,
     csv: Annotated[Optional[Path], typer.Option(help="Write the table here too.")] = None,

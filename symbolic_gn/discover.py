@@ -19,6 +19,7 @@ from .core.contracts import BUDGETS, DATA_KINDS, SOURCES, WRAPPERS, Budget, Sour
 from .core.errors import UserError, choose
 from .core.folders import ResultFolder, in_folder
 from .core.registry import load
+from .core.settings import Axes, Bodies, Seed, judged
 from .core.stages import machine, stage, versions
 from .data.trajectories import Trajectories, from_table
 from .distill import Distillation
@@ -44,7 +45,7 @@ def source_of(
     size = {name: value for name, value in dict(dim=dim, bodies=bodies).items() if value is not None}
     if isinstance(what, Trajectories):
         source = Given(what)
-    elif hasattr(what, "load"):
+    elif hasattr(what, "load") and hasattr(what, "data_kind"):
         source = what
     elif isinstance(what, pd.DataFrame):
         source = Given(from_table(what))
@@ -194,6 +195,7 @@ def require_finished(run: Run, folder: Path | None) -> None:
         raise KeyboardInterrupt(f"training stopped at step {int(run.history['step'].iloc[-1])}{kept}")
 
 # %% ../nbs/05_conclusions.ipynb #1ecdbd82
+@judged
 @in_folder
 def discover(
     source,  # a system's or source's name, a file, a pandas table, trajectories, or a Source: Noisy("spring", 0.01)
@@ -203,10 +205,10 @@ def discover(
     operators: Sequence[str] | None = None,  # of the search; None: the engine's own
     engine_settings: Mapping | None = None,  # further settings of the engine, such as dict(restarts=8)
     loss: str | None = None,  # a key of LOSSES; None: the model's own, or mae
-    dim: int | None = None,  # of a simulated system
-    bodies: int | None = None,  # of a simulated system
+    dim: Axes | None = None,  # of a simulated system
+    bodies: Bodies | None = None,  # of a simulated system
     units: Mapping[str, str] | None = None,  # of the data: length, time, mass
-    seed: int = 0,  # of data, training and search
+    seed: Seed = 0,  # of data, training and search
     budget: str = "quick",  # a key of BUDGETS
     out: str | Path | ResultFolder | None = None,  # folder for discovery.json, report.md, figures, run and data
     resume: bool = False,  # go on from what `out` holds

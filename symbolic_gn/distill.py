@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import sympy as sp
@@ -20,6 +21,7 @@ import sympy as sp
 from .align import Alignment, across_share, align, receiver_power, speaking, trim
 from .core.contracts import Objective
 from .core.errors import UserError, choose
+from .core.settings import Count, Seconds, Seed, Whole, judged
 from .laws.equivalence import Equivalence, equivalent  # stand below, are looked for here
 from .laws.formula import soften, standard, symbol, tidy
 from .laws.law import Law
@@ -246,18 +248,19 @@ def _name_of(engine: str | Callable) -> str:
     return engine if isinstance(engine, str) else getattr(getattr(engine, "func", engine), "__name__", "custom")
 
 
+@judged
 def distill(
     messages,  # analyze.Messages: components, displacement, invariants, messages_are
     objective: Objective | None = None,  # what the law must explain; None: go by the messages alone
     *,
     engine: str | Callable = "auto",  # one of `engines()`, or a function of that kind
     rule: str = "mdl",  # one of search.front.RULES
-    seed: int = 0,  # fixes everything
-    time_limit: float | None = None,  # seconds for the search
+    seed: Seed = 0,  # fixes everything
+    time_limit: Seconds | None = None,  # for the search
     features: Mapping[str, np.ndarray] | None = None,  # what a law may use; None: the messages' own invariants
     component_wise: bool | None = None,  # True: search each component; None: only if no central law explains the data
-    edges: int = 3000,  # rows for the search
-    polish: int = 4,  # rounds of small repairs on the trajectories; 0: only refit
+    edges: Count = 3000,  # rows for the search
+    polish: Annotated[int, Whole(0, 1000)] = 4,  # rounds of small repairs on the trajectories; 0: only refit
     out: str | Path | None = None,  # CSV of finished searches, to resume from
     progress: bool = False,  # show bars
     **settings,  # of the engine; template: a form with holes that its formulas shall have

@@ -14,7 +14,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -26,6 +26,7 @@ from .core import contracts
 from .core.errors import UserError, choose
 from .core.fields import felt_together
 from .core.registry import Registry, load
+from .core.settings import Whole
 
 # %% ../nbs/01_models.ipynb #961f7a46
 def nodes(
@@ -124,21 +125,20 @@ class Architecture:
     bodies: int = 0  # how many different bodies the data number; 0: they are strangers
     hides: str = ""  # the property whose column holds the bodies' numbers
     fields: Mapping[str, float] = dataclasses.field(default_factory=dict)  # what bodies feel alone, beside the messages
-    hidden: int = 128  # width of every hidden layer
-    layers: int = 3  # hidden layers of each network (the paper says two, its code has three)
-    messages: int = 100  # components of a message
+    hidden: Annotated[int, Whole(1, 20_000)] = 128  # width of every hidden layer
+    layers: Annotated[int, Whole(1, 100)] = 3  # hidden layers of each network (the paper says two, its code has three)
+    messages: Annotated[int, Whole(2, 20_000)] = 100  # components of a message, at least as many as axes
     activation: str = "silu"  # a key of ACTIVATIONS
     coordinates: str = "relative"  # "relative" or "absolute"
     compress: bool = True  # logarithms in, sinh out
-    trials: int = 8  # equation learners that train side by side (`eql`)
+    trials: Annotated[int, Whole(1, 1000)] = 8  # equation learners that train side by side (`eql`)
     update: str = "residual"  # "residual": linear decoder plus a small correction; "free": the paper's node network
 
     @property
     def features(self) -> int: return 2 * self.dim + len(self.others) + 2
 
-PAPER = dict(
-    hidden=300, layers=3, messages=100, activation="relu", coordinates="absolute", compress=False, update="free"
-)
+PAPER: dict[str, Any] = dict(hidden=300, layers=3, messages=100, activation="relu", coordinates="absolute")
+PAPER |= dict(compress=False, update="free")
 ACTIVATIONS = {"relu": nn.ReLU, "silu": nn.SiLU, "softplus": nn.Softplus, "tanh": nn.Tanh}
 SETTINGS = {"activation": list(ACTIVATIONS), "coordinates": ["relative", "absolute"], "update": ["residual", "free"]}
 

@@ -7,7 +7,6 @@ __all__ = ['NOISY', 'footprint', 'simulate', 'starts', 'energy', 'kepler', 'with
 
 # %% ../nbs/00_simulate.ipynb #46282c7c
 import json
-import os
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +22,8 @@ from .core.contracts import Budget, Source
 from .core.errors import UserError
 from .core.folders import same_recipe
 from .core.graph import edges
+from .core.memory import check_memory, check_time
+from .core.settings import Axes, Bodies, Count, Frames, Seed, check_setting
 from .data.observations import NOISY_POSITIONS, Observations, estimate, observed
 from .data.properties import weighed
 from .data.scales import dimensionless, remembered_scales
@@ -39,39 +40,39 @@ from .worlds.systems import FIELD, PAIR, SYSTEMS, System, draw, gaussian, get_sy
 from .worlds.systems import m_i, m_j, q_i, q_j, r
 
 # %% ../nbs/00_simulate.ipynb #3b07d65c
-def _available() -> float:
-    "Bytes of memory that this process may still take."
-    try:
-        lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
-        free = int(lines["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError):  # not Linux: half of what is built in
-        free = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
-    try:
-        limit, used = (int(Path(f"/sys/fs/cgroup/memory.{k}").read_text()) for k in ("max", "current"))
-    except (OSError, ValueError):
-        return free  # no container, or one without a limit
-    return min(free, limit - used)
-
 def footprint(
     simulations: int,
     frames: int,
     bodies: int = 4,
     dim: int = 2,
     dtype: str = "float32",
+    topology: str = "all",  # of `core.graph.TOPOLOGIES`
 ) -> float:  # bytes
     "Memory that a process needs to `simulate` so much."
-    one = frames * bodies * dim * np.dtype(dtype).itemsize
-    return (3 * simulations + 6 * 128) * one + 5e8
+    one, pairs = frames * bodies * dim * np.dtype(dtype).itemsize, _pairs(bodies, topology)
+    at_once = 8 * pairs * (6 * bodies + 2 * dim * min(1 << 14, simulations * frames))  # sums over pairs, their forces
+    return (3 * simulations + 6 * 128) * one + at_once + bodies**2 + 5e8
+
+
+def _pairs(bodies: int, topology: str) -> int:
+    "How many pull on how many, at most."
+    return {"all": bodies * (bodies - 1)}.get(topology, 2 * bodies)
+
+
+def _check_effort(system: System, simulations: int, bodies: int, dim: int, frames: int, every: int, dtype: str) -> None:
+    "UserError with the numbers for what does not fit, or takes for ever on the fastest machine."
+    what = f"{simulations} simulations x {frames} frames of {bodies} bodies"
+    check_memory(what, footprint(simulations, frames, bodies, dim, dtype, system.topology), "ask for fewer")
+    pairs, steps = _pairs(bodies, system.topology), simulations * (frames - 1) * every
+    check_time(f"{what}, {every} steps each,", steps * pairs * (1e-8 + 4e-10 * bodies), "ask for fewer")
 
 # %% ../nbs/00_simulate.ipynb #d5e10a49
 def _check_options(simulations, bodies, dim, frames, dt, tolerance, every, seed, dtype, solver) -> None:
     "One line for the first option that cannot be."
-    least = dict(simulations=(simulations, 1), bodies=(bodies, 2), frames=(frames, 2), every=(every, 1), seed=(seed, 0))
-    for name, (value, low) in least.items():
-        if not isinstance(value, int | np.integer) or not low <= value < 2**31:
-            raise UserError(f"{name} is {value!r}; give a whole number from {low} on")
-    if dim not in (2, 3):
-        raise UserError(f"dim is {dim!r}; choose 2 or 3")
+    counts = dict(simulations=Count, bodies=Bodies, frames=Frames, every=Count, seed=Seed, dim=Axes)
+    given = dict(simulations=simulations, bodies=bodies, frames=frames, every=every, seed=seed, dim=dim)
+    for name, kind in counts.items():
+        check_setting(name, given[name], kind)
     for name, value in (("dt", dt), ("tolerance", tolerance)):
         check_positive(name, value)
     if dtype not in ("float32", "float64"):
@@ -130,10 +131,7 @@ def simulate(
         start = tuple(_check_start(*start, dtype=dtype))
         simulations, bodies, dim = start[0].shape
     _check_options(simulations, bodies, dim, frames, dt, tolerance, every, seed, dtype, solver)
-    need, free = footprint(simulations, frames, bodies, dim, dtype), _available()
-    if need > free:
-        room = f"{need / 1e9:.1f} GB of memory, {free / 1e9:.1f} GB are free"
-        raise UserError(f"{simulations} simulations x {frames} frames need {room}; ask for fewer")
+    _check_effort(system, simulations, bodies, dim, frames, every, dtype)
     x, v, a = (np.empty((simulations, frames, bodies, dim), dtype) for _ in range(3))
     if start is None:
         start = tuple(draw(system, simulations, bodies, dim, seed, dtype))
@@ -289,10 +287,8 @@ class Simulated(_OfSystem):
 
     def __post_init__(self):
         get_system(self.system)
-        if self.dim not in (2, 3):
-            raise UserError(f"dim is {self.dim}; choose 2 or 3")
-        if self.bodies < 2:
-            raise UserError(f"bodies is {self.bodies}; give a whole number from 2 on")
+        for name, kind in dict(dim=Axes, bodies=Bodies).items():
+            check_setting(name, getattr(self, name), kind)
 
     @property
     def name(self) -> str: return get_system(self.system).name

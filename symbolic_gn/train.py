@@ -9,7 +9,6 @@ __all__ = ['data_loss', 'shared_tensor', 'Snapshots', 'translate', 'objective', 
 # %% ../nbs/02_train.ipynb #20b117f6
 import contextlib
 import logging
-import os
 import signal
 import threading
 import time
@@ -18,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 import numpy as np
 import torch
@@ -28,6 +27,8 @@ from torch import Tensor, nn
 from .core.errors import UserError, choose
 from .core.folders import ResultFolder, digest_of, in_folder
 from .core.graph import typical_size
+from .core.memory import check_memory
+from .core.settings import Count, Number, Seconds, judged
 from symbolic_gn.models import (
     MODELS, Architecture, Model, Prediction, batch_edges, keep_strongest, nodes, opposites, prune_count
 )
@@ -170,13 +171,10 @@ def describe(trajectories) -> dict:
 
 # %% ../nbs/02_train.ipynb #d98b779a
 def _check_size(config: Config, bodies: int) -> None:
-    "UserError with the predicted size when one batch alone would not fit into the machine's memory."
+    "UserError with the predicted size when one batch alone would not fit into memory."
     hidden = config.architecture.get("hidden", Architecture.hidden)
     need = 4 * 10 * config.batch * bodies * max(1, bodies - 1) * hidden
-    have = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if need > have:
-        size = f"a step would need about {need / 1e9:.0f} GB of {have / 1e9:.0f} GB"
-        raise UserError(f"batch is {config.batch}; {size}; use a smaller one")
+    check_memory(f"batch is {config.batch}, and its messages", need, "use a smaller one")
 
 # %% ../nbs/02_train.ipynb #dc6046de
 def make_fabric(
@@ -371,6 +369,7 @@ def train_loop(
     return history, done
 
 # %% ../nbs/02_train.ipynb #10012e5d
+@judged
 @in_folder
 def fit(
     trajectories,  # simulate.Trajectories
@@ -379,9 +378,9 @@ def fit(
     out: str | Path | ResultFolder | None = None,  # the run's folder; None keeps it in memory
     resume: bool = False,  # go on from the folder's checkpoint
     overwrite: bool = False,  # replace the run that the folder holds
-    time_limit: float | None = None,  # seconds of training, then stop and keep what was reached
-    checkpoint_every: float = 20.0,  # seconds between checkpoints
-    looks: int = 20,  # looks at the validation data
+    time_limit: Seconds | None = None,  # of training, then stop and keep what was reached
+    checkpoint_every: Annotated[float, Number()] = 20.0,  # seconds between checkpoints
+    looks: Count = 20,  # looks at the validation data
     watch: Callable[[int, nn.Module], dict[str, float]] | None = None,  # adds to the history at each look
     progress: bool = True,
     **settings,  # any field of Config
@@ -389,8 +388,6 @@ def fit(
     "Train a graph network; UserError for settings that cannot work."
     config = model if isinstance(model, Config) else make_config(model, **settings)
     check_config(config)
-    if time_limit is not None and not time_limit > 0:
-        raise UserError(f"time_limit is {time_limit}; give seconds above 0")
     limits: Any = dict(time_limit=time_limit, checkpoint_every=checkpoint_every, looks=looks, progress=progress)
     results, source = cast(ResultFolder | None, out), trajectories.data.encoding.get("source")
     keeper = Keeper(results, config, describe(trajectories), source)

@@ -31,7 +31,7 @@ from .laws.scales import law_in_units
 from .models import MODELS
 from .rollout import Comparison, compare, compare_plot, mae
 from .train import fit
-from .training.config import LOSSES, Config, check_config, paper_config
+from .training.config import LOSSES, SETTABLE, Config, check_config, paper_config
 from .training.runs import Run
 
 # %% ../nbs/04a_verdict.ipynb #02ade93a
@@ -165,9 +165,8 @@ def training_config(
 ) -> Config:
     "The training settings of a budget, with the model's and the user's on top."
     bias = choose("model", model, MODELS)
-    known = [f.name for f in dataclasses.fields(Config) if f.name not in ("model", "loss", "seed")]
     for key in settings:
-        choose("setting", key, known)
+        choose("setting", key, SETTABLE)
     steps = dict(steps=round(budget.steps * bias.effort))
     usual = {**steps, **budget.training, **bias.settings}
     crowd = 56 / (bodies * (bodies - 1))  # a batch holds as many edges as with eight bodies, at most

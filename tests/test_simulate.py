@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from symbolic_gn.core.contracts import BUDGETS
 from symbolic_gn.core.errors import UserError
+from symbolic_gn.core.memory import free_memory
 from symbolic_gn.data.orbits import angular_momentum, drift, momentum
 from symbolic_gn.data.trajectories import from_arrays
 from symbolic_gn.simulate import Given, Simulated, energy, kepler, simulate, starts
@@ -141,11 +142,11 @@ def test_systems_that_are_not_known():
 def test_full_memory_is_refused_with_its_size(monkeypatch):
     with pytest.raises(UserError, match=r"need 960\d\d.\d GB of memory"):
         simulate("spring", simulations=10**6, frames=10**6)
-    assert sim.footprint(10_000, 1_000) < 2e9 and sim._available() > 1e6
+    assert sim.footprint(10_000, 1_000) < 2e9 and free_memory() > 1e6
 
     def absent(*_, **__): raise OSError
     monkeypatch.setattr(Path, "read_text", absent)  # neither Linux nor a container
-    assert sim._available() > 1e6
+    assert free_memory() > 1e6
 
 
 def test_a_world_that_blows_up():
@@ -211,7 +212,8 @@ def test_what_is_kept_must_be_of_the_same_world(tmp_path):
 
 
 def test_worlds_that_cannot_be_are_refused_at_once():
-    faults = {"did you mean 'spring'": ("sprng",), "dim is 4; choose 2 or 3": ("r2", 4), "bodies is 1": ("r2", 2, 1)}
+    axes = "dim is 4; it must be a whole number from 2 to 3"
+    faults = {"did you mean 'spring'": ("sprng",), axes: ("r2", 4), "bodies is 1": ("r2", 2, 1)}
     for said, fault in faults.items():
         with pytest.raises(UserError, match=said):
             Simulated(*fault)

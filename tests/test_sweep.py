@@ -271,7 +271,7 @@ MISTAKES = [
     ("[[grid]]\nsystem = 'spring'\nmodle = 'l1'", "did you mean 'model'"),
     ("[[grid]]\nsystem = 'spring'\nmodel = 'l2'", "model 'l2' is unknown"),
     ("[[grid]]\nsystem = 'spring'\nloss = 'rad'", "loss 'rad' is unknown"),
-    ("[[grid]]\nsystem = 'spring'\nseed = 'a'", "seed is 'a'; it must be int"),
+    ("[[grid]]\nsystem = 'spring'\nseed = 'a'", "seed is 'a'; it must be a whole number"),
     ("[[grid]]\nsystem = 'spring'\ndim = 5", "dim is 5"),
     ("[[grid]]\nsystem = 'spring'\nnoise = 1.5", "noise is 1.5"),
     ("[[grid]]\nsystem = 'spring'\nhidden = 'colour'", "choose from charge, mass"),

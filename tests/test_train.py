@@ -210,9 +210,9 @@ def test_augmentation_has_the_width_it_is_given():
 @pytest.mark.parametrize("options, words", [
     (dict(model="netwon"), "did you mean 'newton'?"), (dict(loss="rad"), "choose from mae, mse, huber"),
     (dict(schedule="onecycl"), "onecycle"),
-    (dict(precision="fp8"), "bf16-mixed"), (dict(steps=0), "steps is 0; it must be positive"),
+    (dict(precision="fp8"), "bf16-mixed"), (dict(steps=0), "steps is 0; it must be a whole number from 1"),
     (dict(batch=-3), "batch is -3"), (dict(lr=0.0), "lr is 0.0"), (dict(lr=float("nan")), "lr is nan"),
-    (dict(seed=-1), "seed is -1; it must be zero or positive"),
+    (dict(seed=-1), "seed is -1; it must be a whole number from 0"),
     (dict(clip=-1.0), "clip is -1.0"), (dict(augment=-1.0), "augment"), (dict(weight_decay=-1.0), "weight_decay"),
     (dict(decoder=-1.0), "decoder"), (dict(correction=-1.0), "correction"),
     (dict(architecture=dict(others=("spin",))), "'others' is unknown"),

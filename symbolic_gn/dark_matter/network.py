@@ -12,7 +12,7 @@ __all__ = ['HALO_TRAINING', 'HALO_SIZES', 'PAPER_HALOS', 'HaloPrediction', 'Halo
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Annotated, Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from ..analyze import Messages, significant
 from ..core.errors import UserError, choose
 from ..core.figures import blank_figure
 from ..core.folders import ResultFolder, digest_of, in_folder
+from ..core.settings import Count, Number, Seconds, judged
 from symbolic_gn.dark_matter.graph import (
     LENGTH, HaloUnits, HaloView, halo_graph, join_graphs, neighbourhood, without_dense,
 )
@@ -254,6 +255,7 @@ def halo_look(trainer: HaloTrainer, step: int, loss: Tensor, seconds: float, num
     return {"step": step, "seconds": round(seconds, 2), "loss": float(loss), **found, "live": live}
 
 # %% ../../nbs/dark_matter/02a_network.ipynb #da2a0001e
+@judged
 @in_folder
 def fit_halos(
     catalogs: HaloCatalog | Sequence[HaloCatalog],  # to fit
@@ -265,16 +267,14 @@ def fit_halos(
     out: str | Path | ResultFolder | None = None,  # the run's folder; None keeps it in memory
     resume: bool = False,  # go on from the folder's checkpoint
     overwrite: bool = False,  # replace the run that the folder holds
-    time_limit: float | None = None,  # seconds, then stop and keep what was reached
-    checkpoint_every: float = 20.0,  # seconds
-    looks: int = 10,
+    time_limit: Seconds | None = None,  # then stop and keep what was reached
+    checkpoint_every: Annotated[float, Number()] = 20.0,  # seconds
+    looks: Count = 10,
     progress: bool = True,
     **settings: Any,  # see `halo_config`
 ) -> Run:
     "Train a network of halos, or go on from a run's last checkpoint; UserError for settings that cannot work."
     config = config or halo_config(**settings)
-    if time_limit is not None and not time_limit > 0:
-        raise UserError(f"time_limit is {time_limit}; give seconds above 0")
     several = [catalogs] if isinstance(catalogs, HaloCatalog) else list(catalogs)
     units = HaloUnits.of(several)
     train = join_graphs([halo_graph(c, view, units) for c in several])

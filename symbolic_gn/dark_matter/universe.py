@@ -21,6 +21,7 @@ from jaxtyping import Complex, Float, Float32
 from tqdm.auto import tqdm
 
 from ..core.errors import UserError, check_target, choose
+from ..core.settings import SEEDS
 from symbolic_gn.dark_matter.cosmology import (
     CRITICAL, Cosmology, as_cosmology, expansion, growth, growth_rate, linear_power, matter_part,
 )
@@ -62,7 +63,7 @@ class UniverseRecipe:
     def times(self) -> Float[np.ndarray, " time"]: return np.linspace(self.start, 1, self.steps + 1)
 
 # %% ../../nbs/dark_matter/00b_universe.ipynb #da0b000a
-_WHOLE = {"seed": (0, 2**63 - 1), "particles": (8, 4096), "steps": (1, 1000)}
+_WHOLE = {"seed": (SEEDS.low, SEEDS.high), "particles": (8, 4096), "steps": (1, 1000)}
 _REAL = {"box": (1.0, 1e5), "start": (0.005, 0.5)}
 
 

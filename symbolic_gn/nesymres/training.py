@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
@@ -34,6 +34,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
 from ..core.errors import UserError, choose, write_atomic
+from ..core.settings import Count, Number, Seconds, Seed, Whole, check_fields, judged
 from .dataset import Bank, read_tensors
 from .examples import Batch, draw_batch
 from .expressions import PAD
@@ -43,25 +44,25 @@ from .transformer import Proposer, NetworkShape
 @dataclass(frozen=True)
 class TrainingSettings:
     "How the network is trained."
-    steps: int = 24_000
-    batch: int = 64  # formulas in a step
+    steps: Annotated[int, Whole(1, 10**9)] = 24_000
+    batch: Annotated[int, Whole(1, 10**5)] = 64  # formulas in a step
     points: tuple[int, int] = (16, 64)  # fewest and most, anything between
-    longest: int = 18  # words of a formula; longer ones are left out
-    rate: float = 1.5e-3
-    warmup: int = 300  # steps
-    cooling: float = 0.3  # share of the steps at whose end the rate is zero
-    decay: float = 0.01
-    clip: float = 1.0
-    average: float = 0.999  # of the weights: how much stays in each step
-    check_every: int = 500  # steps between two looks at formulas that are not learned from, and between two files
-    keep_every: int = 1000  # steps between two networks that are kept; a multiple of the above
-    kept: int = 1000  # formulas that are not learned from
-    seed: int = 0
+    longest: Annotated[int, Whole(1, 1000)] = 18  # words of a formula; longer ones are left out
+    rate: Annotated[float, Number(0, 10, above=True)] = 1.5e-3
+    warmup: Count = 300  # steps
+    cooling: Annotated[float, Number(0, 1)] = 0.3  # share of the steps at whose end the rate is zero
+    decay: Annotated[float, Number(0, 100)] = 0.01
+    clip: Annotated[float, Number(0, 1e9, above=True)] = 1.0
+    average: Annotated[float, Number(0, 0.9999999)] = 0.999  # of the weights: how much stays in each step
+    check_every: Count = 500  # steps between two looks at formulas that are not learned from, and between two files
+    keep_every: Count = 1000  # steps between two networks that are kept; a multiple of the above
+    kept: Count = 1000  # formulas that are not learned from
+    seed: Seed = 0
 
     def __post_init__(self):
-        whole = (self.steps, self.batch, self.warmup, self.check_every, self.keep_every, self.kept)
-        if min(whole) < 1 or not 1 <= self.points[0] <= self.points[1] or not 0 <= self.cooling <= 1:
-            raise UserError(f"{self}: steps, sizes and points are at least 1, cooling is a share")
+        check_fields(self, "training: ")
+        if not 1 <= self.points[0] <= self.points[1] <= 10**5:
+            raise UserError(f"training: points is {self.points}; give the fewest and the most, from 1 to 100000")
 
     def rate_at(self, step: int) -> float:
         "Up in a line, level, down in a line."
@@ -248,21 +249,20 @@ def _silent_norms():
         yield
 
 
+@judged
 def train_proposer(
     bank: Bank,
     out: str | Path,  # folder: state.safetensors, network.safetensors, curve.csv
     shape: NetworkShape = NetworkShape(),
     settings: TrainingSettings = TrainingSettings(),
-    minutes: float | None = None,  # stop after so long; the next call goes on
+    minutes: Seconds | None = None,  # stop after so long; the next call goes on
     device: str = "auto",
     compiled: bool = False,  # by torch.compile: faster steps after some minutes; needs a C++ compiler
-    jobs: int = 0,  # processes that draw examples ahead; 0: this one draws them
+    jobs: Annotated[int, Whole(0, 1024)] = 0,  # processes that draw examples ahead; 0: this one draws them
     progress: bool = True,
 ) -> Proposer:  # with averaged weights
     "Train, or go on with a training; the number of jobs changes nothing but the time."
     from symbolic_gn.train import make_fabric
-    if jobs < 0:
-        raise UserError(f"--jobs {jobs}: give a whole number from 0 on")
     folder, started = Path(out), time.monotonic()
     until = started + 60 * (minutes or 0.0)
     learned, kept = parted(bank, settings)

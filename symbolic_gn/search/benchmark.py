@@ -25,6 +25,7 @@ import sympy as sp
 from jaxtyping import Float
 
 from ..core.errors import UserError, choose, named_value
+from ..core.settings import Seed, check_setting
 from ..laws.constants import fit_form
 from ..laws.equivalence import equivalent
 from ..laws.formula import complexity, parametrise, standard, symbol
@@ -229,6 +230,7 @@ def _head(
     p = problem if isinstance(problem, SearchProblem) else choose("problem", problem, PROBLEMS)
     if not 0 <= noise < np.inf or not (seconds is None or 0 < seconds < np.inf):
         raise UserError(f"noise {noise} and {seconds} seconds make no sense; noise is 0 or more, time is more than 0")
+    check_setting("seed", seed, Seed)
     name = engine if isinstance(engine, str) else getattr(engine, "__name__", "engine")
     what = dict(problem=p.name, group=p.group, engine=name, seed=seed, noise=float(noise))
     what |= dict(rule=choose("rule", rule, [*RULES]), limit=None if seconds is None else float(seconds))

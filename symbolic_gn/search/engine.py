@@ -7,6 +7,7 @@ __all__ = ['OPERATORS', 'checked', 'checked_guesses', 'check_operators', 'front_
 
 # %% ../../nbs/search/01_engine.ipynb #b705ff0c
 import hashlib
+import io
 import json
 import time
 import warnings
@@ -19,6 +20,7 @@ import sympy as sp
 from jaxtyping import Float
 
 from ..core.errors import UserError, write_atomic
+from ..core.folders import sealed_lines, unsealed_lines
 from ..laws.formula import evaluate, parse, standard, tidy
 from .front import Front
 
@@ -120,6 +122,9 @@ def cache_key(
     return digest.hexdigest()[:16]
 
 # %% ../../nbs/search/01_engine.ipynb #321e1e96
+_COLUMNS = ["key", "restart", "equation"]
+
+
 def finished(
     path: str | Path | None,  # CSV file of finished runs; None: there is none
     key: str,  # of this search
@@ -128,10 +133,15 @@ def finished(
     if path is None or not Path(path).exists():
         return {}
     try:
-        table = pd.read_csv(path, dtype={"key": str, "equation": str})
+        text = unsealed_lines(Path(path).read_text(encoding="utf-8"), path)
+        table = pd.read_csv(io.StringIO(text), dtype={"key": str, "equation": str})
+        if list(table.columns) != _COLUMNS:
+            raise KeyError(path)
         rows = table[table["key"] == key]
         return {int(k): list(g["equation"]) for k, g in rows.groupby("restart")}
-    except (KeyError, ValueError, UnicodeDecodeError, OSError) as e:
+    except UserError:
+        raise
+    except (KeyError, ValueError, OSError) as e:
         raise UserError(f"{path}: is no file of search results; expected the columns key,restart,equation") from e
 
 
@@ -144,11 +154,12 @@ def keep(
     "Add one run to the file of results, which is replaced as a whole; numbers of formulas in full."
     if path is None:
         return
-    old = Path(path).read_text(encoding="utf-8") if Path(path).exists() else "key,restart,equation\n"
+    there = Path(path).exists()
+    old = unsealed_lines(Path(path).read_text(encoding="utf-8"), path) if there else ",".join(_COLUMNS) + "\n"
     full = lambda e: str(e.xreplace({a: sp.Float(a, 17) for a in e.atoms(sp.Float)}))
     texts = [e if isinstance(e, str) else full(e) for e in equations]
     new = pd.DataFrame({"key": key, "restart": restart, "equation": texts}).to_csv(index=False, header=False)
-    write_atomic(path, old + new)
+    write_atomic(path, sealed_lines(old + new))
 
 # %% ../../nbs/search/01_engine.ipynb #d0de5cc4
 def complete(

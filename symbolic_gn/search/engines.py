@@ -6,19 +6,16 @@
 __all__ = ['engines', 'search', 'require_engine']
 
 # %% ../../nbs/search/04_engines.ipynb #daf74b67
-import collections.abc
 import inspect
-import math
-import re
 import reprlib
 from collections.abc import Callable, Mapping, Sequence
-from types import NoneType, UnionType
-from typing import Any, Union, get_args, get_origin
+from typing import Any, Optional
 
 import numpy as np
 
 from ..core.contracts import ENGINES
 from ..core.errors import UserError, choose
+from ..core.settings import Number, Seconds, Seed, check_setting, fits, right
 from ..laws.formula import parse
 from ..laws.units import check_unit_texts
 from .engine import check_operators, checked
@@ -34,6 +31,7 @@ def engines() -> list[str]:
 
 # %% ../../nbs/search/04_engines.ipynb #8a44da8d
 _ANYTHING = inspect.Parameter.VAR_KEYWORD
+_SAID: dict[str, Any] = dict(seed=Optional[Seed], time_limit=Optional[Seconds])  # to any engine
 
 
 def _settings_of(engine: Callable) -> dict[str, inspect.Parameter]:
@@ -57,6 +55,8 @@ def search(
 ) -> Front:
     "Search formulas for `y` with the engine of that name."
     seek = engine if callable(engine) else ENGINES[engine]
+    for name, kind in _SAID.items():
+        check_setting(name, settings.get(name), kind)
     if units is not None:
         check_unit_texts(units, names)
     if template is not None:
@@ -76,20 +76,7 @@ def search(
 _GIVEN = ("seed", "out", "weights", "enough", "progress")  # what `distill` tells every engine
 
 
-def _fits(value: Any, hint: Any) -> bool:
-    "Whether a value is of the annotated kind; what is not annotated may be anything."
-    options = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
-    if hint in (inspect.Parameter.empty, Any):
-        return True
-    if value is None:
-        return NoneType in options
-    for kind, parts in ((get_origin(o) or o, get_args(o)) for o in options):
-        number = kind is float and type(value) in (int, float)
-        same = type(value) is kind if kind in (int, bool) else isinstance(kind, type) and isinstance(value, kind)
-        inner = parts[0] if kind is collections.abc.Sequence and parts and not isinstance(value, str) else Any
-        if number or same and (inner is Any or all(_fits(v, inner) for v in value)):
-            return True
-    return False
+_POSITIVE = Number(0, 2**31, above=True)
 
 
 def _check_setting(name: str, value: Any, known: Mapping[str, inspect.Parameter]) -> None:
@@ -98,11 +85,11 @@ def _check_setting(name: str, value: Any, known: Mapping[str, inspect.Parameter]
         return
     choose("setting of the engine", name, sorted(n for n in known if n not in _GIVEN))
     usual, number = known[name].default, type(value) in (int, float)
-    if not _fits(value, known[name].annotation):
-        kind = re.sub(r"[\w.]+\.", "", inspect.formatannotation(known[name].annotation))
+    if not fits(value, known[name].annotation):
+        kind = right(known[name].annotation)
         raise UserError(f"setting {name} of the engine is {value!r}; it must be {kind}, like {reprlib.repr(usual)}")
-    if number and (usual is None or usual > 0) and not 0 < value < math.inf:
-        raise UserError(f"setting {name} of the engine is {value!r}; it must be positive")
+    if number and (usual is None or usual > 0) and value not in _POSITIVE:
+        raise UserError(f"setting {name} of the engine is {value!r}; it must be positive, and not beyond 2**31")
 
 
 def require_engine(

@@ -17,6 +17,7 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, check_random_state, validate_data
 
 from ..core.errors import UserError, choose
+from ..core.settings import SEEDS, Seed, check_setting
 from ..laws.formula import FUNCTIONS, evaluate, parse, typeset
 from .engine import front_of
 from .engines import require_engine, search
@@ -85,7 +86,9 @@ def _told(
 def _seed(random_state) -> int:
     "A whole number, whatever kind of random state scikit-learn allows."
     whole = isinstance(random_state, (int, np.integer))
-    return int(random_state if whole else check_random_state(random_state).randint(2**31))
+    seed = int(random_state if whole else check_random_state(random_state).randint(SEEDS.high))
+    check_setting("random_state", seed, Seed)
+    return seed
 
 # %% ../../nbs/search/05_estimator.ipynb #a9000002
 def _units(

@@ -16,6 +16,7 @@ from joblib import Parallel, delayed, parallel_config
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from ..core.errors import UserError, check_writable, write_atomic
+from ..core.settings import Jobs, check_setting
 
 # %% ../../nbs/search/09a_runs.ipynb #5909a007
 @dataclass(frozen=True)
@@ -84,8 +85,7 @@ def run_rows(
 ) -> pd.DataFrame:  # all rows of the file
     "Make the runs that the file does not hold yet."
     from tqdm.auto import tqdm
-    if processes < 1:
-        raise UserError(f"--jobs {processes}: give a whole number from 1 on")
+    check_setting("jobs", processes, Jobs)
     check_writable(out)
     done = read_rows(out, kind.columns)
     had = set(done.loc[(done["error"] == "") | (not retry), "key"])

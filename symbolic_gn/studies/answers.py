@@ -18,6 +18,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from ..core.errors import UserError, choose, listed_numbers, named_words, write_atomic
+from ..core.settings import Seed, judged
 from ..data.scales import Scales, remembered_scales
 from ..data.trajectories import Trajectories
 from ..discover import discover
@@ -35,10 +36,11 @@ def _same_law(found: Any, law: Law) -> bool:
     return bool(judge(found.distillation.law, truth, found.dressed)["recovered"])
 
 
+@judged
 def ask(
     name: str,  # of STRANGERS
     folder: Path,  # for its file and what is found
-    seed: int = 0,  # which numbers
+    seed: Seed = 0,  # which numbers
     **settings: Any,  # of `discover`
 ) -> dict:  # a row: what was asked, found, and whether that is right
     "Give a stranger's file to `discover`."

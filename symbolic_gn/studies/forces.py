@@ -20,6 +20,7 @@ from joblib import Parallel, delayed, parallel_config
 from tqdm.auto import tqdm
 
 from ..core.errors import UserError, check_writable, choose, write_atomic
+from ..core.settings import Jobs, Seed, judged
 from ..discover import discover
 from ..models import MODELS
 from ..search.engines import require_engine
@@ -94,14 +95,14 @@ def _alone(name: str, options: dict) -> dict:
     return row(name, **options)
 
 
-def measure(names: Sequence[str] = tuple(FORCES), jobs: int = 1, **options) -> pd.DataFrame:
+@judged
+def measure(names: Sequence[str] = tuple(FORCES), jobs: Jobs = 1, seed: Seed = 0, **options) -> pd.DataFrame:
     "The table of several worlds; UserError before any work for what cannot be."
     for name in names:
         choose("force", name, FORCES)
     require_engine(options.get("engine") or "auto")
     choose("model", options.get("model") or "newton", MODELS)
-    if jobs < 1:
-        raise UserError(f"jobs is {jobs}; give a whole number from 1 on")
+    options |= dict(seed=seed)
     with parallel_config(backend="loky", inner_max_num_threads=1):
         rows = Parallel(n_jobs=jobs, return_as="generator")(delayed(_alone)(name, options) for name in names)
         return pd.DataFrame(list(tqdm(rows, desc="worlds", total=len(names), disable=not sys.stderr.isatty())))

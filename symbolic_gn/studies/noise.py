@@ -8,7 +8,7 @@ __all__ = ['Noisy']
 # %% ../../nbs/studies/00_noise.ipynb #6d5ac9fa
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from ..data.observations import estimate, observe, observing, smooth
 from ..data.trajectories import Trajectories
 from ..discover import source_of
 from ..fit.orbits import OrbitObjective
-from ..training.config import check_kind
+from ..core.settings import Number, fits
 
 # %% ../../nbs/studies/00_noise.ipynb #c71a4983
 class Noisy(Source):
@@ -29,9 +29,8 @@ class Noisy(Source):
         source: Any,  # a system's name, or another source whose law is known
         noise: Any,  # a number: standard deviation of the positions, in units of their spread
     ):
-        check_kind("noise", noise, float)
-        if not 0 < noise < 1:
-            raise UserError(f"noise is {noise}; give a part of the positions' spread, as 0.01 for 1 %")
+        if not fits(noise, Annotated[float, Number(0, 0.99, above=True)]):
+            raise UserError(f"noise is {noise!r}; give a part of the positions' spread, as 0.01 for 1 %")
         self.source, self.noise = source_of(source), noise
         self.name, self.bodies, self.default_model = self.source.name, self.source.bodies, self.source.default_model
 

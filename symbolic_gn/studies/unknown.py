@@ -20,6 +20,7 @@ from jaxtyping import Float
 from scipy.special import jv
 
 from ..core.errors import UserError
+from ..core.settings import Seed, judged
 from ..core.graph import edges
 from ..data.scales import Scales
 from ..laws.law import Law
@@ -97,7 +98,8 @@ def recorded(
     return motion_table(dt * np.arange(frames) * u.time, {n: moving[n] for n in s.moving}, told)
 
 # %% ../../nbs/studies/05_unknown.ipynb #5050000b
-def unknown_world(seed: int) -> Stranger:
+@judged
+def unknown_world(seed: Seed) -> Stranger:
     "A world with a law that the seed has drawn."
     rng = np.random.default_rng([20261128, seed])
     form, setting = numbered_form(FORMS[rng.integers(len(FORMS))], rng), drawn_setting(rng)
@@ -191,7 +193,8 @@ def _shuffled(rng: np.random.Generator) -> Callable:
 LOST = ("random walks", "noise", "disorder", "hidden body")
 
 
-def world_without_law(seed: int) -> Stranger:
+@judged
+def world_without_law(seed: Seed) -> Stranger:
     "A world from which no pair law may come."
     rng = np.random.default_rng([20261129, seed])
     kind, setting = (*NO_LAW, *LOST)[seed % (len(NO_LAW) + len(LOST))], drawn_setting(rng)
