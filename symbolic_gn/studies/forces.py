@@ -16,9 +16,10 @@ import numpy as np
 import pandas as pd
 import sympy as sp
 from jaxtyping import Array, Float
-from joblib import Parallel, delayed, parallel_config
+from joblib import delayed
 from tqdm.auto import tqdm
 
+from ..core.ends import in_processes
 from ..core.errors import UserError, check_writable, choose, write_atomic
 from ..discover import discover
 from ..models import MODELS
@@ -102,9 +103,8 @@ def measure(names: Sequence[str] = tuple(FORCES), jobs: int = 1, **options) -> p
     choose("model", options.get("model") or "newton", MODELS)
     if jobs < 1:
         raise UserError(f"jobs is {jobs}; give a whole number from 1 on")
-    with parallel_config(backend="loky", inner_max_num_threads=1):
-        rows = Parallel(n_jobs=jobs, return_as="generator")(delayed(_alone)(name, options) for name in names)
-        return pd.DataFrame(list(tqdm(rows, desc="worlds", total=len(names), disable=not sys.stderr.isatty())))
+    rows = in_processes((delayed(_alone)(name, options) for name in names), jobs, return_as="generator")
+    return pd.DataFrame(list(tqdm(rows, desc="worlds", total=len(names), disable=not sys.stderr.isatty())))
 
 
 def main(
