@@ -134,8 +134,11 @@ def complain(message: str, code: int = 2) -> int:
 
 def main(arguments: Optional[list[str]] = None) -> None:
     "Run a command; a user's mistake becomes one line and exit code 2."
+    words = sys.argv[1:] if arguments is None else arguments
     try:
-        code = app(args=(sys.argv[1:] if arguments is None else arguments) or ["--help"], standalone_mode=False)
+        if not all(word.strip() for word in words):
+            raise UserError("one of the words of this command is empty; give it a value, or leave its option out")
+        code = app(args=words or ["--help"], standalone_mode=False)
     except UserError as error:
         code = complain(str(error))
     except Exception as error:

@@ -96,7 +96,8 @@ def differences(folder: Path, whole: Path) -> list[str]:
 
 
 LOADED = (
-    "matplotlib.pyplot", "symbolic_gn.discover", "symbolic_gn.report", "symbolic_gn.rollout", "symbolic_gn.search.operon")
+    "matplotlib.pyplot", "symbolic_gn.discover", "symbolic_gn.report", "symbolic_gn.rollout",
+    "symbolic_gn.search.operon")
 
 
 @contextlib.contextmanager
