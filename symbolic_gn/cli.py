@@ -4,30 +4,43 @@
 
 # %% auto #0
 __all__ = ['app', 'listed', 'systems_command', 'models_command', 'engines_command', 'complain', 'main', 'simulate_command',
-           'train_command', 'look_command', 'data_of', 'analyze_command', 'distill_command', 'interruptible',
-           'discover_command', 'sweep_command', 'tables_command']
+           'train_command', 'look_command', 'data_of', 'analyze_command', 'distill_command', 'discover_command',
+           'sweep_command', 'tables_command']
 
 # %% ../nbs/09_cli.ipynb #b419af8b
 import json
+import signal
 import sys
 import time
-from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Optional
 
 import typer
+from typer.core import TyperGroup
 
 from .core.contracts import BUDGETS, ENGINES, SOURCES
+from .core.ends import Ended, endable, leaving
 from .core.errors import UserError, check_target, choose, listed_numbers, named_words, write_atomic
 from .core.folders import opened
 from .core.memory import out_of_memory
 from .core.streams import lasting_streams
 from .rooms import JobsOption, SecondsOption, SeedOption, SettingOption, dark_matter_app, given, nesymres_app
 
+# %% ../nbs/09_cli.ipynb #90d3d811
+class _Commands(TyperGroup):
+    "Commands; what ends one early has its line and its code."
+
+    def invoke(self, ctx: Any) -> Any:
+        with endable() as came:
+            try:
+                return super().invoke(ctx)
+            except (KeyboardInterrupt, Ended) as stop:
+                raise typer.Exit(complain(str(stop) or "interrupted", 128 + (came or [signal.SIGINT])[-1])) from None
+
 # %% ../nbs/09_cli.ipynb #90d3d819
-app = typer.Typer(name="symbolic-gn", add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
-                  help="From trajectories of moving bodies to the law that moves them.")
+app = typer.Typer(name="symbolic-gn", cls=_Commands, add_completion=False, rich_markup_mode=None,
+                  pretty_exceptions_enable=False, help="From trajectories of moving bodies to the law that moves them.")
 app.add_typer(nesymres_app, name="nesymres", help="The transformer that proposes formulas: data, training, files.")
 app.add_typer(dark_matter_app, name="dark-matter", help="Universes of particles, and their halos.")
 _Resume = Annotated[bool, typer.Option("--resume", help="Go on from what the folder holds.")]
@@ -128,21 +141,21 @@ def complain(message: str, code: int = 2) -> int:
 def main(arguments: Optional[list[str]] = None) -> None:
     "Run a command; a user's mistake becomes one line and exit code 2."
     with lasting_streams() as said:
-        code = _code_of((sys.argv[1:] if arguments is None else arguments) or ["--help"])
+        code = _code_of(sys.argv[1:] if arguments is None else arguments)
         said.flush()
         if said.lost and not code and not isinstance(said.lost, BrokenPipeError):  # as of `| head`
             code = complain(f"standard output cannot be written ({said.lost.strerror}); all else is done", 1)
     sys.exit(code)
 
 
-def _code_of(arguments: list[str]) -> int:
+def _code_of(words: list[str]) -> int:
     "The exit code of a command."
     try:
-        code = app(args=arguments, standalone_mode=False)
+        if not all(word.strip() for word in words):
+            raise UserError("one of the words of this command is empty; give it a value, or leave its option out")
+        code = app(args=words or ["--help"], standalone_mode=False)
     except UserError as error:
         code = complain(str(error))
-    except KeyboardInterrupt as stop:
-        code = complain(str(stop) or "interrupted", 130)
     except Exception as error:
         message = getattr(error, "format_message", None)
         if message is None and not out_of_memory(error):
@@ -169,8 +182,9 @@ def simulate_command(
         raise UserError(f"--out {out}: give a file name that ends in .nc")
     check_target(out, overwrite)
     size: dict[str, Any] = dict(simulations=sims, bodies=bodies, dim=dim, frames=steps, every=every, seed=seed)
-    data = simulate(system, **size, progress=sys.stderr.isatty())
-    data.save(out)
+    with leaving("nothing was written"):
+        data = simulate(system, **size, progress=sys.stderr.isatty())
+        data.save(out)
     print(f"{out}: {data!r}")
 
 
@@ -195,13 +209,14 @@ def train_command(
     from symbolic_gn.train import fit
     from symbolic_gn.training.config import make_config
     config = make_config(model, **given(loss=loss, steps=steps, seed=seed, device=device, pairs=settings))
-    with opened(out, resume, overwrite) as results:
+    with leaving(f"what is done is in {out}, go on with --resume"), opened(out, resume, overwrite) as results:
         trajectories = prepared(Trajectories.load(data))
         watch, start = SpreadHistory(trajectories.select(simulations=slice(20))), time.monotonic()
         run = fit(trajectories, config, out=results, time_limit=time_limit, watch=watch)
-    print(f"{out}: {run!r}" + ("" if run.finished else "; go on with --resume"))
+    said = f"{out}: {run!r}" + ("" if run.finished else "; go on with --resume")
     if not run.finished and time.monotonic() - start < (time_limit or float("inf")):
-        raise typer.Exit(130)
+        raise KeyboardInterrupt(said)
+    print(said)
 
 # %% ../nbs/09_cli.ipynb #100c0002
 @app.command("look")
@@ -304,15 +319,6 @@ def distill_command(
     print(found.front, headline(dict(law=law_summary(law), verdict=verdict, **checked)), sep="\n\n")
 
 # %% ../nbs/09_cli.ipynb #8a3afa7d
-@contextmanager
-def interruptible():
-    "Say what an interruption has left, and leave with code 130."
-    try:
-        yield
-    except KeyboardInterrupt as stop:
-        raise typer.Exit(complain(str(stop) or "interrupted", 130)) from None
-
-
 @app.command("discover")
 def discover_command(
     source: Annotated[str, typer.Argument(help=f"A system's name, a file of trajectories, or {', '.join(SOURCES)}.")],
@@ -356,7 +362,8 @@ def discover_command(
     options |= {choose("setting", name, [f.name for f in fields(Config)]): value for name, value in mine.items()}
     options |= {} if units is None else dict(units=named_words(units, "--units"))
     tell = lambda line: print(line, file=sys.stderr)
-    with interruptible(), opened(out, resume, overwrite) as results:
+    left = f"what is done is in {out}, go on with --resume" if out else "nothing is kept without --out"
+    with leaving(left), opened(out, resume, overwrite) as results:
         where = Trajectories.load(source, **told) if told else source
         what = source_of(where, dim=dim, bodies=bodies, noise=noise, hidden=hidden)
         found = discover(what, **options, out=results, progress=sys.stderr.isatty(), say=tell)
@@ -377,13 +384,14 @@ def sweep_command(
     "Run a grid of discoveries; what is done is kept, and the same command goes on."
     from symbolic_gn.sweep import read_grid, sweep
     cells = read_grid(grid)
-    try:
+    with leaving(f"what is done is in {out}, the same command goes on"):
         table = sweep(cells, out, jobs=jobs, dask=dask, retry=retry)
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"interrupted; what is done is in {out}, the same command goes on") from None
     if csv:
         write_atomic(csv, table.to_csv(index=False))
-    print(f"{out / 'results.csv'}: {len(table)} cells, {int((table['error'] != '').sum())} failed")
+    failed = table["error"][table["error"] != ""]
+    print(f"{out / 'results.csv'}: {len(table)} cells, {len(failed)} failed")
+    if len(failed) == len(table):
+        raise typer.Exit(complain(f"no cell of {grid} has a result; the first failed with {failed.iloc[0]}", 1))
 
 
 @app.command("tables")

@@ -221,7 +221,8 @@ def discover(
     plan, source, seconds = choose("budget", budget, BUDGETS), source_of(source, dim=dim, bodies=bodies), {}
     kind = DATA_KINDS[source.data_kind]
     check_units_of(source, units)
-    config = kind.config(model or source.default_model, plan, loss, seed, settings, source.bodies or 4)
+    name = source.default_model if model is None else model
+    config = kind.config(name, plan, loss, seed, settings, source.bodies or 4)
     engine = engine_of(config.model, engine, engine_settings, operators)
     results = settled(out, recipe_of(source, plan, config))
     folder, resume = results and results.path, bool(results and results.going)

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Optional
 
 import typer
 
+from .core.ends import leaving
 from .core.errors import UserError, named_value
 from .core.settings import Jobs, Seconds, Seed, check_setting
 
@@ -59,7 +60,8 @@ def nesymres_data_command(
     "Draw random formulas to learn from; none of the exam is among them."
     from symbolic_gn.nesymres.dataset import make_bank
     from symbolic_gn.nesymres.prior import Prior
-    bank = make_bank(number, out, Prior(numbers=constants), seed, jobs)
+    with leaving(f"the same command goes on with what is in {out}"):
+        bank = make_bank(number, out, Prior(numbers=constants), seed, jobs)
     print(f"{out / 'bank.safetensors'}: {len(bank)} formulas")
 
 
@@ -84,12 +86,8 @@ def nesymres_train_command(
     from symbolic_gn.nesymres.training import train_proposer, training_settings
     settings = training_settings(given(pairs=setting, steps=steps))
     bank = _bank(data)
-    try:
-        train_proposer(
-            bank, out, settings=settings, minutes=minutes, device=device, compiled=compiled, jobs=jobs
-        )
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"interrupted; the same command goes on from the last file in {out}") from None
+    with leaving(f"the same command goes on from the last file in {out}"):
+        train_proposer(bank, out, settings=settings, minutes=minutes, device=device, compiled=compiled, jobs=jobs)
     print(f"{out / 'network.safetensors'}: written")
 
 # %% ../nbs/08a_rooms.ipynb #08a0000b
@@ -140,8 +138,6 @@ def dark_matter_universe_command(
     from symbolic_gn.dark_matter.groups import make_catalog
     from symbolic_gn.dark_matter.universe import UniverseRecipe
     recipe = UniverseRecipe(seed, particles, box, steps, as_cosmology(given(pairs=setting)), backend=backend)
-    try:
+    with leaving(f"the same command with --resume goes on beside {out}"):
         catalog = make_catalog(recipe, out, workers, resume=resume, overwrite=overwrite)
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"interrupted; the same command with --resume goes on beside {out}") from None
     print(f"{out}: {catalog}")

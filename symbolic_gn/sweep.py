@@ -23,6 +23,7 @@ from typing import Annotated, Any
 import pandas as pd
 
 from .core.contracts import BUDGETS
+from .core.ends import in_processes
 from .core.errors import UserError, choose, write_atomic
 from .core.folders import locked, sealed_json, unsealed
 from .core.settings import Axes, Bodies, Jobs, Number, Seed, check_setting, judged
@@ -173,13 +174,8 @@ def run_cell(
     cell: dict,
     work: Callable[[dict], dict] = discovery,
     marks: Path | None = None,  # folder that says which cells are running
-    driver: int | None = None,  # process that collects the records
 ) -> dict:
-    "The record of a cell; a worker whose driver has died ends."
-    try:
-        os.kill(os.getpid() if driver is None else driver, 0)  # asks whether it lives
-    except ProcessLookupError:
-        os._exit(1)
+    "The record of a cell."
     mark = marks / key if marks else None
     if mark:
         mark.write_text(str(os.getpid()))
@@ -196,16 +192,15 @@ DEATHS = 3  # deaths of a worker after which a cell that was running each time i
 
 def on_processes(cells: dict[str, dict], work: Callable, jobs: int, marks: Path) -> Iterator[dict]:
     "Records of cells as they come, from processes on this machine."
-    from joblib import Parallel, delayed
+    from joblib import delayed
     from joblib.externals.loky.process_executor import TerminatedWorkerError
     waiting, deaths = dict(cells), dict.fromkeys(cells, 0)
     while waiting:
         for mark in marks.iterdir():
             mark.unlink()
-        pool = Parallel(n_jobs=jobs, return_as="generator_unordered", pre_dispatch="all", batch_size=1)
         try:
-            tasks = [delayed(run_cell)(k, cell, work, marks, os.getpid()) for k, cell in waiting.items()]
-            for record in pool(tasks):
+            tasks = [delayed(run_cell)(k, cell, work, marks) for k, cell in waiting.items()]
+            for record in in_processes(tasks, jobs, pre_dispatch="all"):
                 del waiting[record["key"]]
                 yield record
         except TerminatedWorkerError:

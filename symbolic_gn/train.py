@@ -29,6 +29,7 @@ from .core.folders import ResultFolder, digest_of, in_folder
 from .core.graph import typical_size
 from .core.memory import check_memory
 from .core.settings import Count, Number, Seconds, judged
+from .core.stages import one_thread
 from symbolic_gn.models import (
     MODELS, Architecture, Model, Prediction, batch_edges, keep_strongest, nodes, opposites, prune_count
 )
@@ -317,9 +318,9 @@ def _patience():
     asked = []
 
     def note(number, frame):
-        if asked:
-            raise KeyboardInterrupt
         asked.append(number)
+        if len(asked) > 1:
+            raise KeyboardInterrupt
 
     main = threading.current_thread() is threading.main_thread()
     before = signal.signal(signal.SIGINT, note) if main else None
@@ -363,9 +364,13 @@ def train_loop(
             if time.monotonic() - saved > checkpoint_every:
                 keep(trainer, done, history, seconds())
                 saved = time.monotonic()
+    if len(asked) > 1:
+        raise KeyboardInterrupt("training was stopped within a step; go on with --resume from the checkpoint before it")
     if not history or history[-1]["step"] != done:
         history.append(look(trainer, done, loss, seconds()))
     keep(trainer, done, history, seconds())
+    if asked and done == c.steps:
+        raise KeyboardInterrupt
     return history, done
 
 # %% ../nbs/02_train.ipynb #10012e5d
@@ -395,7 +400,8 @@ def fit(
     with torch.random.fork_rng(devices=[]):
         trainer = prepare(config, trajectories)
         keeper.begin(state, trainer)
-        history, done = train_loop(trainer, state, keeper.keep, partial(_look, watch=watch), **limits)
-        if done >= config.steps:
-            history += _read_out(trainer, history[-1])
+        with one_thread() if trainer.raw.one_thread else contextlib.nullcontext():
+            history, done = train_loop(trainer, state, keeper.keep, partial(_look, watch=watch), **limits)
+            if done >= config.steps:
+                history += _read_out(trainer, history[-1])
         return keeper.end(trainer.raw, history, done)

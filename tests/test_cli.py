@@ -452,7 +452,7 @@ def test_resuming_the_real_command_gives_the_same_law(processes, run):
 def test_control_c_in_training_keeps_the_run(processes, run, data):
     home, found = processes
     code, out, err = found["train"]
-    assert "unfinished" in out and "go on with --resume" in out and "Traceback" not in err
+    assert code == 130 and not out and "unfinished" in err and "go on with --resume" in err and "Traceback" not in err
     kept = Run.load(home / "train")
     assert not kept.finished and 0 < kept.history["step"].iloc[-1] < 2500
     code, out, _ = run("train", data, "--out", home / "train", "--resume", "--steps", 2500, *SMALL)

@@ -18,7 +18,7 @@ import torch
 import xarray as xr
 from refusing import refused
 
-from symbolic_gn.core.errors import UserError, check_target, write_atomic
+from symbolic_gn.core.errors import UserError, check_target, sweep_up, write_atomic
 from symbolic_gn.core.folders import (
     MARK,
     digest_of,
@@ -27,7 +27,6 @@ from symbolic_gn.core.folders import (
     sealed_json,
     sealed_lines,
     state_of_folder,
-    sweep_up,
 )
 from symbolic_gn.data.files import read_dataset, write_dataset
 from symbolic_gn.data.trajectories import Trajectories

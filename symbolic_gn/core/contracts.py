@@ -78,6 +78,7 @@ class DataKind:
 class Model(Protocol):
     "Predicts accelerations by messages; hooks that a model does not need do nothing."
     messages_are: str
+    one_thread: bool = False  # trains on one thread: its weights would depend on their number
 
     def prepare(self, train: Any) -> None: return None
     def on_step(self, progress: float) -> None: return None

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['MARK', 'RESULTS', 'digest_of', 'sealed_json', 'check_digest', 'unsealed', 'sealed_lines', 'unsealed_lines',
-           'read_content', 'read_object', 'same_recipe', 'sweep_up', 'locked', 'state_of_folder', 'ResultFolder',
-           'opened', 'in_folder']
+           'read_content', 'read_object', 'same_recipe', 'locked', 'state_of_folder', 'ResultFolder', 'opened',
+           'in_folder']
 
 # %% ../../nbs/core/00a_folders.ipynb #fold0004
 import contextlib
@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
-from .errors import UserError, write_atomic
+from .errors import UserError, sweep_up, write_atomic
 
 # %% ../../nbs/core/00a_folders.ipynb #fold0007
 MARK = "sha256"  # name under which a file holds the digest of the rest of it
@@ -147,28 +147,6 @@ def same_recipe(
             raise UserError(f"{made}; use the same settings or another folder")
 
 # %% ../../nbs/core/00a_folders.ipynb #fold0015
-def _lives(process: int) -> bool:
-    "Whether a process is there; on systems that cannot be asked, yes."
-    if os.name != "posix":
-        return True
-    try:
-        os.kill(process, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except OSError:
-        return True
-    return True
-
-
-def sweep_up(folder: Path) -> None:
-    "Remove what killed processes have left of files that they were writing."
-    for part in folder.glob(".*.part"):
-        number = part.name.split(".")[-2]
-        if number.isdigit() and not _lives(int(number)):
-            with contextlib.suppress(OSError):
-                part.unlink()
-
-
 @contextlib.contextmanager
 def locked(
     folder: Path,

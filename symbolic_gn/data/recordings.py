@@ -380,8 +380,8 @@ def cut(
     length = lengths.pop() if whole else piece_length(stretches)
     starts = [_runs(m.there, length) for m in motions]
     if sum(map(len, starts)) < 3:
-        why = "too few for training, validation and test; give at least 18 in a row"
-        raise UserError(f"{sum(stretches)} frames are {why}")
+        why = "too few for training, validation and test; give at least 18, or three recordings of one length"
+        raise UserError(f"{max(stretches, default=0)} frames in a row are {why}")
     places = [(m, b) for m, all_ in zip(motions, starts) for b in all_]
     pick = lambda name: np.stack([getattr(m, name)[b : b + length] for m, b in places])
     found = {name: pick(name) for name in ("position", "velocity", "acceleration", "error")}

@@ -189,7 +189,7 @@ def differentiate(
     order: int = 1,  # which derivative
 ) -> tuple[np.ndarray, Float[np.ndarray, "simulation time body"]]:  # derivative, its relative error
     "Derivative in time by a quintic spline, with an estimate of its error."
-    time = dt * np.arange(values.shape[1])
+    time = float(dt) * np.arange(values.shape[1])
     fine, off = (np.moveaxis(a, 0, 1) for a in spline_of(time, np.moveaxis(values, 1, 0), time, order))
     return fine.astype(values.dtype), doubt_of(fine, np.linalg.norm(off, axis=-1))
 

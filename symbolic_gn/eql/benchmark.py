@@ -20,8 +20,9 @@ import pandas as pd
 import sympy as sp
 import torch
 from jaxtyping import Float
-from joblib import Parallel, delayed
+from joblib import delayed
 
+from ..core.ends import in_processes
 from ..core.errors import UserError, choose, write_atomic
 from .equations import Equation, fit_equations, snap_equation
 from ..laws.formula import evaluate, parse
@@ -217,10 +218,7 @@ def benchmark(
     done = read_benchmark(out)
     had = set(zip(done["function"], done["method"]))
     jobs = [(f, m) for m in methods or BENCHMARK_METHODS for f in functions or BENCHMARK_FUNCTIONS if (f, m) not in had]
-    work = Parallel(n_jobs=processes, return_as="generator_unordered")(
-        delayed(BENCHMARK_METHODS[m])(f, trials, seed) for f, m in jobs
-    )
-    for rows in work:
+    for rows in in_processes((delayed(BENCHMARK_METHODS[m])(f, trials, seed) for f, m in jobs), processes):
         done = pd.concat([done, pd.DataFrame(rows)], ignore_index=True)
         write_atomic(out, done.to_csv(index=False, float_format="%.6g"))
     return done

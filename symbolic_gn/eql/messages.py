@@ -205,6 +205,7 @@ def _fitted(law: Law, objective: Any) -> Law:
 class EQLNetwork(_Forces):
     "Messages are pair forces along the displacement; their strength is an equation learner that ends as a formula."
     messages_are = "force"
+    one_thread = True  # searching for the last digit it finds another formula when sums are rounded otherwise
     readable = 16  # constants; a formula of more is no law and stays as it is
 
     def prepare(self, train: Snapshots) -> None: set_input_units(self, *some(train, 200)[::2])

@@ -25,6 +25,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 from tqdm.auto import tqdm
 
+from ..core.ends import in_processes
 from ..core.errors import UserError, write_atomic
 from ..core.settings import Jobs, Seed, judged
 from .expressions import ARITY, LEAVES, NUMBER, PAD, VARIABLES, WORD_IDS, WORDS, packed, values_of
@@ -277,14 +278,14 @@ def make_bank(
     progress: bool = True,
 ) -> Bank:  # also in the folder, as bank.safetensors
     "Different formulas, none of which is in the exam; what the folder holds is not made again."
-    from joblib import Parallel, delayed
+    from joblib import delayed
     number, folder = count_of(number), Path(out)
     shards = _there(folder, seed, prior)
     with tqdm(total=number, desc="formulas", disable=not progress) as bar:
         while (have := len(_different(list(shards.values()), number)[0])) < number:
             bar.update(have - bar.n)
             new = range(len(shards), len(shards) + max(jobs, -(-(number - have) // SHARD)))
-            for _ in Parallel(jobs, return_as="generator")(delayed(_shard)(folder, seed, k, prior) for k in new):
+            for _ in in_processes((delayed(_shard)(folder, seed, k, prior) for k in new), jobs):
                 bar.update(min(SHARD, number - bar.n - 1))
             shards = _there(folder, seed, prior)
         bar.update(number - bar.n)

@@ -44,6 +44,8 @@ def checked(
     X, y, names = np.asarray(X, float), np.asarray(y, float).ravel(), list(names)
     if X.ndim != 2 or X.shape != (len(y), len(names)):
         raise UserError(f"search: X has shape {X.shape}, but y has {len(y)} rows and there are {len(names)} names")
+    if not names:
+        raise UserError("search: there is no input; give at least one column")
     if len(y) < 10:
         raise UserError(f"search: {len(y)} rows are too few, at least 10 are needed")
     if not (np.isfinite(X).all() and np.isfinite(y).all()):

@@ -41,6 +41,12 @@ def _settings_of(engine: Callable) -> dict[str, inspect.Parameter]:
     return {n: p for parameters in given for n, p in parameters.items() if p.kind in kinds}
 
 
+def _check_known(name: str, known: Mapping[str, inspect.Parameter]) -> None:
+    "UserError when an engine has no such setting."
+    if not any(p.kind == _ANYTHING for p in known.values()):
+        choose("setting of the engine", name, sorted(known))
+
+
 def search(
     X: np.ndarray,  # inputs, (row, input)
     y: np.ndarray,  # target, (row,)
@@ -63,7 +69,10 @@ def search(
         front = fill_template(template, X, y, names, seek, **settings)
     else:
         wishes = dict(enough=enough, progress=progress)
-        asks = {n: wish for n, wish in wishes.items() if wish and n in _settings_of(seek)}
+        known = _settings_of(seek)
+        for name in settings:
+            _check_known(name, known)
+        asks = {n: wish for n, wish in wishes.items() if wish and n in known}
         front = seek(X, y, names, **settings, **asks, **({} if units is None else {"units": units}))
     if units is None:
         return front

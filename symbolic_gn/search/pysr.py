@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import sympy as sp
 
+from ..core.ends import following
 from ..core.errors import UserError
 from ..laws.units import TARGET, check_unit_texts, si_units
 from .engine import OPERATORS, cache_key, checked, checked_guesses, finished, front_of, keep
@@ -139,7 +140,7 @@ def _in_child(
         np.savez(Path(folder, "arrays.npz"), **arrays)
         with open(Path(folder, "log"), "w+", encoding="utf-8") as log:
             streams: dict[str, Any] = dict(stdout=log, stderr=log, stdin=subprocess.DEVNULL)
-            child = subprocess.Popen([sys.executable, "-c", _CHILD], cwd=folder, **streams)
+            child = subprocess.Popen([sys.executable, "-c", following() + _CHILD], cwd=folder, **streams)
             _wait(child, seconds)
             log.seek(0)
             said = log.read().strip().splitlines()[-1:] or ["no message"]

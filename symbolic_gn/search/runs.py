@@ -12,9 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from joblib import Parallel, delayed, parallel_config
+from joblib import delayed
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
+from ..core.ends import in_processes
 from ..core.errors import UserError, check_writable, write_atomic
 from ..core.settings import Jobs, check_setting
 
@@ -45,9 +46,7 @@ def read_rows(
 # %% ../../nbs/search/09a_runs.ipynb #5909a00a
 def _parallel(kind: RunKind, jobs: Iterable[Mapping], processes: int) -> Iterator[dict]:
     "Rows as they come, from processes with one thread each."
-    with parallel_config("loky", inner_max_num_threads=1):
-        pool = Parallel(processes, return_as="generator_unordered", pre_dispatch="n_jobs", batch_size=1)
-        yield from pool(delayed(kind.work)(**job) for job in list(jobs))
+    return in_processes([delayed(kind.work)(**job) for job in jobs], processes, pre_dispatch="n_jobs")
 
 
 def _alone(kind: RunKind, job: Mapping) -> dict:

@@ -16,9 +16,10 @@ import numpy as np
 import pandas as pd
 import sympy as sp
 from jaxtyping import Array, Float
-from joblib import Parallel, delayed, parallel_config
+from joblib import delayed
 from tqdm.auto import tqdm
 
+from ..core.ends import in_processes
 from ..core.errors import UserError, check_writable, choose, write_atomic
 from ..core.settings import Jobs, Seed, judged
 from ..discover import discover
@@ -103,9 +104,8 @@ def measure(names: Sequence[str] = tuple(FORCES), jobs: Jobs = 1, seed: Seed = 0
     require_engine(options.get("engine") or "auto")
     choose("model", options.get("model") or "newton", MODELS)
     options |= dict(seed=seed)
-    with parallel_config(backend="loky", inner_max_num_threads=1):
-        rows = Parallel(n_jobs=jobs, return_as="generator")(delayed(_alone)(name, options) for name in names)
-        return pd.DataFrame(list(tqdm(rows, desc="worlds", total=len(names), disable=not sys.stderr.isatty())))
+    rows = in_processes((delayed(_alone)(name, options) for name in names), jobs, return_as="generator")
+    return pd.DataFrame(list(tqdm(rows, desc="worlds", total=len(names), disable=not sys.stderr.isatty())))
 
 
 def main(
