@@ -97,7 +97,8 @@ def r2_by_axis(law: Law, data: Trajectories) -> dict[str, float]:
     "The share of the accelerations' variance that a law explains along each axis, at moments that can be trusted."
     fixed = {n: a[:, None] for n, a in dict(mass=data.mass, charge=data.charge, **data.others).items()}
     predicted = law.accelerations(data.position, data.velocity, edge_index=data.edge_index, **fixed)
-    off, there = ((a[data.trusted][:, np.unique(data.edge_index[1])]) for a in (predicted - data.acceleration, data.acceleration))
+    heard, a = np.unique(data.edge_index[1]), data.acceleration
+    off, there = (values[data.trusted][:, heard] for values in (predicted - a, a))
     left = np.square(off).mean((0, 1)) / np.maximum(there.var((0, 1)), 1e-300)
     return {axis: float(1 - v) for axis, v in zip("xyz", left)}
 

@@ -71,7 +71,8 @@ def _couplings_of(expr: sp.Basic, kinds: Sequence[str]) -> Law | None:
     pairs = {symbol(f"{a}_i") * symbol(f"{b}_j"): float(k) * whole for (a, b), k in shares.items() if k != 0}
     inner = [n for n in values if n not in before]
     names = [symbol(f"c{k}") for k in range(len(pairs) + len(inner))]
-    form = form.xreplace({symbol(n): sp.Integer(1) for n in before} | dict(zip(map(symbol, inner), names[len(pairs) :])))
+    renamed = dict(zip(map(symbol, inner), names[len(pairs) :]))
+    form = form.xreplace({symbol(n): sp.Integer(1) for n in before} | renamed)
     numbers = [*pairs.values(), *(values[n] for n in inner)]
     table = sp.Add(*map(sp.Mul, names, pairs))
     return Law(table * form, {c.name: (float(v), math.nan) for c, v in zip(names, numbers)})

@@ -364,8 +364,8 @@ def two_species(rng: np.random.Generator) -> Stranger:
 @_stranger
 def predator_and_prey(rng: np.random.Generator) -> Stranger:
     "Couplings that are not mutual."
-    chase = lambda rng: [[-rng.uniform(0.2, 0.5), -rng.uniform(1, 2.5)], [rng.uniform(0.8, 1.5), -rng.uniform(0.4, 0.8)]]
-    return _kinds("1/(r + {0.2:0.5})", chase, ("prey", "predator"), rng)
+    ends = np.array([[(-0.5, -0.2), (-2.5, -1)], [(0.8, 1.5), (-0.8, -0.4)]])
+    return _kinds("1/(r + {0.2:0.5})", lambda rng: rng.uniform(ends[..., 0], ends[..., 1]), ("prey", "predator"), rng)
 
 # %% ../../nbs/studies/04_strangers.ipynb #5040001c
 def _r2(rng: np.random.Generator, dt: float, frames: int = 100) -> tuple[pd.DataFrame, Law]:
