@@ -28,6 +28,18 @@ def _shown(v: float | None, form: str = ".3g") -> str:
     return "" if v is None else format(v, form)
 
 
+def _own(name: str) -> bool:
+    "Whether a constant is of a single body; these stand in a table of their own."
+    return name in FIELDS and FIELDS[name].body > 0
+
+
+def _kinds_table(label: str, table: Mapping) -> list[str]:
+    "What bodies of one kind feel of those of another."
+    head = f"\n| {label} that feels it | " + " | ".join(f"by {sender}" for sender in table) + " |"
+    rows = [f"| {receiver} | " + " | ".join(f"`{f}`" for f in row.values()) + " |" for receiver, row in table.items()]
+    return [head, "|---" * (len(table) + 1) + "|", *rows]
+
+
 def _title(s: Mapping) -> str:
     "What was done, in two lines."
     made = f"`{s['model']}`, loss `{s['loss']}`, engine `{s['engine']}`, seed {s['seed']}, budget `{s['budget']}`"
@@ -40,14 +52,17 @@ def _law_section(s: Mapping) -> list[str]:
     "The law, its constants, and how far it can be trusted."
     v = s["verdict"]
     constants = s["law"]["constants"].items()
-    rows = [f"| {n} | {v:.6g} | {_shown(e, '.1g')} | {unit or ''} |" for n, (v, e, unit) in constants]
+    rows = [f"| {n} | {v:.6g} | {_shown(e, '.1g')} | {unit or ''} |" for n, (v, e, unit) in constants if not _own(n)]
     trust = f"On unseen data {100 * v['unexplained']:.2g} % of the {v['of']} are left unexplained by the law"
     beside = f"{100 * v['neural']:.2g} % by the network (noise alone: {100 * v['floor']:.2g} %): **{v['grade']}**."
+    axes = ", ".join(f"{axis} {v:.4g}" for axis, v in (v.get("r2") or {}).items())
+    beside += f" R² of the accelerations: {axes}." if axes else ""
     beside += f" The same form came back in {v['stable']}." if v.get("stable") else ""
     missing = " and ".join(v.get("left_over") or [])
     beside += f" What is left over depends on {missing}: something may be missing there." if missing else ""
     head = ["| constant | value | standard error | unit |\n|---|---|---|---|"]
     form = f"\nThe form is `{s['law']['form']}`.\n"
+    rows += [line for label, table in (s["law"].get("couplings") or {}).items() for line in _kinds_table(label, table)]
     return ["```\n" + headline(s) + "\n```\n", *head, *rows, form, f"{trust}, {beside}\n"]
 
 # %% ../nbs/06_report.ipynb #aa835c16
@@ -130,7 +145,8 @@ def snippet(
     code = printer.doprint(law.sympy.evalf())
     imports = sorted({f"import {m}" for m in printer.module_imports})
     head = f"def pair_force({', '.join(law.inputs)}):  # on the receiver i, towards the sender j"
-    alone = [f"# and on each body alone: {value:.6g} * ({FIELDS[name].text})" for name, value in law.fields.items()]
+    whose = {n: f"body {FIELDS[n].body}" if _own(n) else "each body" for n in law.fields}
+    alone = [f"# and on {whose[n]} alone: {v:.6g} * ({FIELDS[n].text})" for n, v in law.fields.items()]
     return "\n".join([*imports, "", head, f"    return {code}", *alone])
 
 # %% ../nbs/06_report.ipynb #8377834e

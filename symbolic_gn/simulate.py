@@ -263,6 +263,12 @@ class Given(_OfSystem):
     @property
     def properties(self) -> tuple[str, ...]: return tuple(self.trajectories.others)
 
+    @property
+    def bodies(self) -> int | None:
+        "How many there are, where all pairs are looked at."
+        t = self.trajectories
+        return None if t.box or t.bodies > CROWD or t.data.attrs["topology"] == "star" else t.bodies
+
     def load(self, budget: Budget, seed: int, *, folder: Path | None = None, resume: bool = False) -> Trajectories:
         "The trajectories as they can be learned from."
         data = prepared(self.trajectories, seed)

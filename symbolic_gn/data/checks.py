@@ -162,7 +162,7 @@ def _scales(told: Any) -> bool:
 
 _TEXTS: dict[str, tuple[str, Callable[[Any], bool]]] = {  # remarks in JSON: what they must be, and whether they are
     "box": ("null, or a list of sides", lambda v: v is None or isinstance(v, list) and all(map(_number, v))),
-    "fields": ("numbers by names of fields", lambda v: isinstance(v, dict) and v.keys() <= FIELDS.keys()
+    "fields": ("numbers by names of fields", lambda v: isinstance(v, dict) and all(n in FIELDS for n in v)
                and all(map(_number, v.values()))),
     "scales": ("positive numbers by name", _scales),
 }

@@ -23,6 +23,7 @@ _ROLES = {
     "simulation": "sim run trial recording experiment replicate",
     "id": "body particle particle_id body_id track track_id atom object name",
     "mass": "m masses", "charge": "q charges", "error": "position_error position_err pos_error pos_err",
+    "species": "",
 }
 _MOTION = {
     "": "pos_{0} position_{0} pos{0} coord_{0} {0}_pos {0}_position",
@@ -30,7 +31,7 @@ _MOTION = {
     "a": "a_{0} acc_{0} acc{0} accel_{0} acceleration_{0} {0}_acceleration {0}_acc",
 }
 MOVING = tuple(stem + axis for stem in _MOTION for axis in "xyz")  # x, y, z, vx, ..., az
-ROLES = ("simulation", "time", "id", *MOVING, "mass", "charge", "error", "frame")  # names that columns may be given
+ROLES = ("simulation", "time", "id", *MOVING, "mass", "charge", "error", "species", "frame")  # that columns may be given
 _KNOWN = {word: role for role, words in _ROLES.items() for word in (role, *words.split())}
 _KNOWN |= {w: s + a for s, words in _MOTION.items() for a in "xyz" for w in (s + a, *words.format(a).split())}
 
@@ -231,7 +232,7 @@ def numeric_columns(
     table: pd.DataFrame,  # long or wide
     where: str = "table",
 ) -> pd.DataFrame:
-    "A table with numbers in all columns that have a role, apart from the names of simulations and bodies."
-    told = {n: n for n in ROLES if n in table and n not in ("simulation", "id")}
+    "A table with numbers in all columns that have a role, apart from the names of simulations, bodies and species."
+    told = {n: n for n in ROLES if n in table and n not in ("simulation", "id", "species")}
     told |= {name: role for roles in _bodies_of(table, where).values() for role, name in roles.items()}
     return table.assign(**{n: _numbers(table[n], n, role, where) for n, role in told.items()})

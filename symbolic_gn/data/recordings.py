@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float, Int
 from scipy.interpolate import make_interp_spline
 
 from ..core.errors import UserError, choose
-from ..core.graph import typical_size
+from ..core.graph import MOST_KINDS, indicators, typical_size
 from .checks import check_array, check_size, fault_of_name, moves, real_numbers, some_of, told_of
 
 # %% ../../nbs/data/00b_recordings.ipynb #dcb0007
@@ -100,9 +100,17 @@ def why_unfit(values: np.ndarray, bodies: Sequence[str], changes: bool = False) 
     return "changes in time" if changes else ""
 
 
+def _labelled(table: pd.DataFrame, names: list, most: int) -> pd.DataFrame:
+    "A table with a column for each kind in place of labels, such as a species."
+    there = [n for n in names if fault_of_name(str(n)) == "" and table[n].notna().all()]
+    kinds = {n: found for n in there if (found := indicators(str(n), table[n].to_numpy(), most))}
+    return table.drop(columns=[*kinds]).assign(**{n: a for found in kinds.values() for n, a in found.items()})
+
+
 def _fixed(table: pd.DataFrame, keys: pd.DataFrame, bodies: list[str], simulations: int) -> list[dict[str, dict]]:
     "What is known of the bodies of each simulation, and what is left out."
     used = {"simulation", "time", "frame", "id", "error", *(s + a for s in ("", "v", "a") for a in "xyz")}
+    table = _labelled(table, [n for n in table if n not in used], min(MOST_KINDS, len(bodies) - 1))
     names = [n for n in table if n not in used]
     faults = {n: fault_of_name(str(n)) for n in names if n not in ("mass", "charge")}
     faults |= {n: "is no number" for n in names if not pd.api.types.is_numeric_dtype(table[n])}

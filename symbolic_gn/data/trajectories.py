@@ -23,7 +23,7 @@ from numpy.typing import ArrayLike
 from ..core.boxes import box_sides, check_box, jumps, unwrapped
 from ..core.errors import UserError, choose
 from ..core.fields import felt_together
-from ..core.graph import edges
+from ..core.graph import edges, indicators
 from .checks import BODY, FULL, check_array, check_force, check_moving, check_name, check_positions
 from .checks import check_positive, check_remarks, checked_dataset, real_numbers, spread_over, told_of
 from .files import read_dataset, write_dataset
@@ -207,7 +207,7 @@ def from_arrays(
     units: Any = "",
     box: Any = None,  # sides of a box that repeats, 0 for an axis that does not
     position_error: Any = None,  # standard error of a measured coordinate, where it is known
-    **others: Any,  # further properties of bodies, each (simulation, body) or (body,)
+    **others: Any,  # further properties of bodies, each (simulation, body) or (body,); text is a label
 ) -> Trajectories:
     "Your own data as trajectories."
     given = dict(position=position, velocity=velocity, acceleration=acceleration)
@@ -224,6 +224,7 @@ def from_arrays(
         check_array(name, a, position.shape)
     if acceleration is None or not given["acceleration"].any():
         check_moving(position)
+    others = {n: a for name, given in others.items() for n, a in (indicators(name, given) or {name: given}).items()}
     for name in others:
         check_name(name)
     known = dict(mass=1.0 if mass is None else mass, charge=0.0 if charge is None else charge)

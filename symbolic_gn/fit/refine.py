@@ -7,6 +7,7 @@ __all__ = ['repairs', 'switched', 'switch_at', 'refine']
 
 # %% ../../nbs/fit/02_refine.ipynb #4086e18e
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -15,6 +16,7 @@ import numpy as np
 import sympy as sp
 
 from ..core.errors import UserError
+from ..core.fields import FIELDS
 from .accelerations import Fitted, Residual, fit_constants, fit_target, fitted_law, mean_error
 from ..laws.evidence import Evidence, evidence, unit_inputs
 from symbolic_gn.laws.formula import (
@@ -122,6 +124,9 @@ def switch_at(
     return _switch(fitted, distance, beyond)
 
 # %% ../../nbs/fit/02_refine.ipynb #c2130de0
+_CONSTANT = re.compile(r"\bc\d+\b")
+
+
 @dataclass
 class _Pool:
     "Formulas by form, fitted once on a small sample."
@@ -135,7 +140,8 @@ class _Pool:
         "Fit a form that is new."
         expr = tidy(expr, self.unit)
         form = shape_of(expr)
-        if form in self.fits or not expr.free_symbols or complexity(expr) > 40 or form.count("c") > 12:
+        constants = len(set(_CONSTANT.findall(form)))
+        if form in self.fits or not expr.free_symbols or complexity(expr) > 40 or constants > 12:
             return
         try:
             self.fits[form] = fit_target(expr, self.data)
@@ -243,7 +249,8 @@ def refine(
     floor = max(floor, data.floor)
     forms = sorted(_worth_a_fit(front) if isinstance(front, Front) else front, key=complexity)
     best, judged = _refined(forms, data, rule, polish, floor)
-    if best.loss > 1e-3 and "drag" in {*data.alone} - {*data.fields} and polish:  # do bodies feel a drag?
+    known = any(FIELDS[n].body for n in data.fields)  # bodies feel what they feel
+    if best.loss > 1e-3 and "drag" in {*data.alone} - {*data.fields} and polish and not known:  # do they feel a drag?
         slowed = replace(data, fields=(*data.fields, "drag"))
         other, other_front = _refined(forms, slowed, rule, polish, floor)
         if other.loss < 0.9 * best.loss:

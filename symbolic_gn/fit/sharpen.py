@@ -14,7 +14,7 @@ import sympy as sp
 from jaxtyping import Float
 from scipy.interpolate import BSpline
 
-from ..core.graph import matters
+from ..core.graph import labels_of, matters
 from ..laws.evidence import Evidence
 from ..laws.formula import evaluate, symbol
 
@@ -72,6 +72,26 @@ def _solved(A: np.ndarray, y: np.ndarray, each: int) -> tuple[np.ndarray, float]
     c = np.linalg.lstsq(seen / size, wanted, rcond=1e-10)[0] / size
     return c, float(np.minimum(np.abs(unseen @ c - there), 10).mean())
 
+# %% ../../nbs/fit/03a_sharpen.ipynb #09f782e3
+def _couplings(
+    data: Evidence, kinds: list[str], curve: Curve, target: str, others: list[np.ndarray], points: int = 4000
+) -> sp.Basic:
+    "For a label, given its properties, the table of couplings that goes best with one curve for all pairs of kinds."
+    splines = curve(data.inputs["r"])
+    pairs = [symbol(f"{a}_i") * symbol(f"{b}_j") for a in kinds for b in kinds]
+    blocks = np.stack([pair_block(data, p, splines, target) for p in pairs])
+    solve = lambda A: _solved(np.concatenate([A, *others], axis=1), data.weighted.ravel(), data.weighted[0].size)[0]
+    c = solve(np.concatenate(blocks, axis=1))[: len(pairs) * splines.shape[-1]]
+    heard = (data.weight[..., 0] @ data.incidence).ravel()
+    some = slice(None, None, max(1, heard.size // points))
+    shapes = splines.reshape(heard.size, -1)[some] @ c.reshape(len(pairs), -1).T * heard[some, None]
+    table = np.linalg.svd(shapes, full_matrices=False)[2][0]
+    for _ in range(8):  # not all pairs are seen at all distances: curve and couplings by turns
+        one = solve(np.tensordot(table, blocks, 1))[: splines.shape[-1]]
+        table = solve((blocks @ one).T)[: len(pairs)]
+    table = table / table[np.abs(table).argmax()]
+    return sp.Add(*[sp.Float(k) * p for k, p in zip(table.tolist(), pairs) if abs(k) > 1e-6])
+
 # %% ../../nbs/fit/03a_sharpen.ipynb #3d2d492d
 @dataclass(frozen=True)
 class Sharpened:
@@ -123,8 +143,11 @@ def sharpen(
     curve, r, y = Curve(data.inputs["r"]), data.inputs["r"].ravel(), data.weighted.ravel()
     splines, others = curve(data.inputs["r"]), [a.ravel()[:, None] for a in data.alone.values()]
     vary = [n for n in names if n in data.inputs and np.ptp(data.inputs[n]) > 0]
+    labels = labels_of({n[:-2]: data.inputs[n] for n in vary if n.endswith("_i")})
+    plain = [n for n in vary if n[:-2] not in {kind for kinds in labels.values() for kind in kinds}]
     for target in ("force", "acceleration"):
-        blocks, known = {f: pair_block(data, f, splines, target) for f in factors(vary)}, ()
+        tables = [_couplings(data, kinds, curve, target, others) for kinds in labels.values()]
+        blocks, known = {f: pair_block(data, f, splines, target) for f in [*factors(plain), *tables]}, ()
         while len(known) < min(most, len(blocks)):
             loss, known, c = _with_one_more(known, blocks, y, others, data.weighted[0].size)
             if loss > 0.1 * best[0]:

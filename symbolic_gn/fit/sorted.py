@@ -6,15 +6,16 @@
 __all__ = ['needed', 'alone_terms']
 
 # %% ../../nbs/fit/03b_sorted.ipynb #f3b00004
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
-from ..core.fields import fields_of
-from .sharpen import Curve, Sharpened, halves, pair_block, sharpen
+from ..core.fields import FIELDS, fields_of, own_fields
+from .sharpen import Curve, Sharpened, factors, halves, pair_block, sharpen
 from ..laws.evidence import Evidence, evidence
 
 # %% ../../nbs/fit/03b_sorted.ipynb #f3b0000b
@@ -41,6 +42,15 @@ def _least(seen, wanted, unseen, there) -> tuple[float, np.ndarray]:
     return float(np.minimum(np.abs(unseen @ c - there), 10).mean()), c
 
 # %% ../../nbs/fit/03b_sorted.ipynb #f3b0000c
+def _pieces(names: Sequence[str]) -> list[list[list[str]]]:
+    "What may be left out in one piece: fields of many constants, then those of one, then single axes of a trap."
+    stems = {n: re.sub("_of_.+", "s", n) if FIELDS[n].body else re.sub("trap_[xyz]", "traps", n) for n in names}
+    pieces = [[n for n in names if stems[n] == stem] for stem in dict.fromkeys(stems.values())]
+    sizes = sorted({len(p) for p in pieces}, reverse=True)
+    axes = [[n] for n in names if stems[n] != n and not FIELDS[n].body]
+    return [*([p for p in pieces if len(p) == size] for size in sizes), axes]
+
+
 def needed(
     data: Evidence,  # with every candidate in `alone`
     sharp: Sharpened,
@@ -49,18 +59,51 @@ def needed(
 ) -> dict[str, float]:  # strengths by name
     "The fields that cannot be left out."
     A, y, B, z = _beside_the_pairs(data, sharp)
-    names = list(data.alone)
+    names = np.array([*data.alone])
     error, c = _least(A, y, B, z)
-    limit = max(more * error, floor)
-    while names:
-        tried = [_least(np.delete(A, k, 1), y, np.delete(B, k, 1), z) for k in range(len(names))]
-        k = int(np.argmin([e for e, _ in tried]))
-        if tried[k][0] > limit:
-            break
-        names, A, B, c = [*names[:k], *names[k + 1 :]], np.delete(A, k, 1), np.delete(B, k, 1), tried[k][1]
-    return dict(zip(names, map(float, c)))
+    limit, going = max(more * error, floor), True
+    while going:
+        going = False
+        for pieces in _pieces(names.tolist()):
+            tried = [(kept := ~np.isin(names, p), *_least(A[:, kept], y, B[:, kept], z)) for p in pieces]
+            kept, error, fewer = min(tried, key=lambda t: t[1], default=(None, np.inf, c))
+            if error <= limit:
+                names, A, B, c, going = names[kept], A[:, kept], B[:, kept], fewer, True
+                break
+    return dict(zip(names.tolist(), map(float, c)))
 
 # %% ../../nbs/fit/03b_sorted.ipynb #f3b0000f
+def _same_bodies(trajectories: Any) -> bool:
+    "Whether body k may be the same one in all simulations, and each listens to others."
+    fixed = (trajectories.mass, trajectories.charge, *trajectories.others.values())
+    return set(trajectories.edge_index[1]) == {*range(trajectories.bodies)} and all((a == a[:1]).all() for a in fixed)
+
+
+def _with_own(
+    data: Evidence,  # with every candidate in `alone`, those of single bodies too
+    sharp: Sharpened,
+    bodies: int,
+    dim: int,
+    gains: tuple[float, float] = (0.5, 0.2),  # errors must shrink so much, for a drag and for the rest
+    floor: float = 1e-6,
+) -> Evidence:
+    "The candidates without those of single bodies that do not help much."
+    alike = {n: a for n, a in data.alone.items() if not FIELDS[n].body}
+    best, error = replace(data, alone=alike), np.inf
+    for gain, shapes in zip((np.inf, *gains), _own_shapes(dim)):
+        more = {n: data.alone[n] for s in shapes for n in own_fields(s, bodies)}
+        tried = replace(data, alone=alike | more)
+        left = _least(*_beside_the_pairs(tried, sharp))[0]
+        if left < gain * error and error > floor:
+            best, error = tried, left
+    return best
+
+
+def _own_shapes(dim: int) -> list[list[str]]:
+    "Shapes of which each body may have its own: none, a drag, and places and traps as well."
+    return [[], ["drag"], ["drag", *(f"{s}_{a}" for s in ("push", "trap") for a in "xyz"[:dim])]]
+
+
 def alone_terms(
     trajectories: Any,  # those to learn from
     *,
@@ -73,11 +116,16 @@ def alone_terms(
     differ = lambda values: bool(np.ptp(values) > 1e-6 * np.abs(values).max())
     mass, charge = np.asarray(trajectories.mass), np.asarray(trajectories.charge)
     candidates = fields_of(trajectories.dim, differ(mass), differ(charge))
-    receivers = len(np.unique(trajectories.edge_index[1]))
-    snapshots = int(np.clip(points // (receivers * trajectories.dim), 60, 2000))
-    data = evidence(trajectories, snapshots, seed, candidates)
+    receivers, dim = len(np.unique(trajectories.edge_index[1])), trajectories.dim
+    snapshots = int(np.clip(points // (receivers * dim), 60, 2000))
+    own = [n for s in _own_shapes(dim)[-1] for n in own_fields(s, receivers)] if _same_bodies(trajectories) else []
+    whole = evidence(trajectories, snapshots, seed, [*candidates, *own])
+    data = replace(whole, alone={n: a for n, a in whole.alone.items() if n not in own})
     names = [n for n in data.inputs if n.endswith(("_i", "_j")) and not n.startswith(("vx_", "vy_", "vz_"))]
     without, sharp = (sharpen(d, names, snapshots=snapshots) for d in (replace(data, alone={}), data))
-    if without.loss < floor or sharp.loss > gain * without.loss:
+    if own and without.loss > floor:  # forces may depend on both bodies in any way
+        sharp = replace(sharp, factors=tuple(factors(n for n in names if np.ptp(data.inputs[n]) > 0)))
+        data = _with_own(whole, sharp, receivers, dim)
+    if without.loss < floor or len(data.alone) == len(candidates) and sharp.loss > gain * without.loss:
         return {}
     return needed(data, sharp)

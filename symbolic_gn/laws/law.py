@@ -20,8 +20,8 @@ from jaxtyping import Float
 
 from ..core.boxes import box_sides
 from ..core.errors import UserError, choose, write_atomic
-from ..core.fields import FIELDS, felt_together
-from ..core.graph import edge_inputs, edges, incidence
+from ..core.fields import FIELDS, felt_together, told_fields
+from ..core.graph import edge_inputs, edges, incidence, with_kinds
 from symbolic_gn.laws.formula import (
     as_number, evaluate, parametrise, parse, rounded, standard, symbol, tidy, typeset, written,
 )
@@ -141,8 +141,7 @@ class Law:
 
     def _repr_latex_(self) -> str: return f"$\\displaystyle {TARGETS[self.target]} = {self.latex()}$"
     def __repr__(self) -> str:
-        alone = "".join(f", {name} {value:.6g}" for name, value in self.fields.items())
-        return f"Law({self.target} = {rounded(self.sympy, 6)}{alone})"
+        return f"Law({self.target} = {rounded(self.sympy, 6)}{told_fields(self.fields, 6)})"
 
 # %% ../../nbs/laws/01_law.ipynb #e30242af
 def pair_force(
@@ -234,6 +233,7 @@ def _accelerations(
     m = None if mass is None else _masses(mass, each, law.target == "force")
     q = None if charge is None else _property("charge", charge, each)
     sides = None if box is None else box_sides(_array("box", box).tolist(), x.shape[-1])
+    others = with_kinds(others, {n[:-2] for n in law.inputs})
     inputs, direction = edge_inputs(x, v, m, q, pairs, {n: _property(n, a, each) for n, a in others.items()}, sides)
     m, q = 1.0 if m is None else m, 0.0 if q is None else q
     total = incidence(pairs, x.shape[-2]) @ pair_force(law, inputs, direction)

@@ -31,7 +31,8 @@ from ..verdict import judge, told
 def _same_law(found: Any, law: Law) -> bool:
     "Whether a discovery's law is the true one, judged as `discover` would judge it."
     scales = remembered_scales(found.test)
-    back = Scales(1 / scales.length, 1 / scales.time, 1 / scales.mass, 1 / scales.charge)
+    others = {n: 1 / v for n, v in scales.others.items()}
+    back = Scales(1 / scales.length, 1 / scales.time, 1 / scales.mass, 1 / scales.charge, others)
     truth = law_in_units(law.force(), back)
     return bool(judge(found.distillation.law, truth, found.dressed)["recovered"])
 

@@ -4,12 +4,14 @@
 
 # %% auto #0
 __all__ = ['STRANGERS', 'G', 'SUN', 'orbits', 'motion_table', 'wide_table', 'Stranger', 'two_stars', 'drag_per_mass', 'runs',
-           'numbered_form', 'soft_balls', 'charges_in_a_box', 'random_clocks', 'missing_positions', 'field_at_rest',
-           'random_accelerations', 'shuffled_moments', 'three_bodies']
+           'numbered_form', 'soft_balls', 'charges_in_a_box', 'dusty_plasma', 'two_species', 'predator_and_prey',
+           'random_clocks', 'missing_positions', 'field_at_rest', 'random_accelerations', 'shuffled_moments',
+           'three_bodies']
 
 # %% ../../nbs/studies/04_strangers.ipynb #50400004
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,7 @@ from scipy.spatial import cKDTree
 
 from ..core.boxes import nearest_image
 from ..core.errors import UserError
+from ..core.fields import own_fields
 from ..laws.law import Law
 
 # %% ../../nbs/studies/04_strangers.ipynb #50400007
@@ -299,6 +302,70 @@ def charges_in_a_box(rng: np.random.Generator) -> Stranger:
     law = Law.of(f"Piecewise((-{k}*q_i*q_j/r**2, r < {reach}), (0, True))")
     table = motion_table(0.002 * np.arange(400), {"": path[:, None]}, dict(charge=q[None]))
     return Stranger(table, law, ("--box", "1"))
+
+# %% ../../nbs/studies/04_strangers.ipynb #50400021
+def _tapped(
+    law: Any, spread: np.ndarray, time: Float[np.ndarray, " frame"], taps: int, rng: np.random.Generator
+) -> Float[np.ndarray, "frame body axis"]:
+    "Bodies that get new velocities a few times, all at once."
+    x, v, parts = spread * rng.normal(size=spread.shape), rng.normal(size=spread.shape), []
+    one = np.ones(len(x))
+    for part in np.array_split(time, taps):
+        path, speed = orbits(law, x, v, one, 0 * one, np.append(part, 2 * part[-1] - part[-2]))
+        parts.append(path[:-1])
+        x, v = path[-1], speed[-1] + rng.normal(size=v.shape)
+    return np.concatenate(parts)
+
+
+@_stranger
+def dusty_plasma(rng: np.random.Generator, grains: int = 15, frames: int = 5000) -> Stranger:
+    "Grains with a drag of their own, whose forces are not mutual, and that are not seen all the time."
+    size, drag = rng.uniform(0.6, 1.4, grains).round(3), rng.uniform(0.5, 1, grains).round(3)
+    strength, reach, flat, steep = (round(rng.uniform(*ends), 2) for ends in ((6, 10), (0.8, 1.5), (0.8, 1.5), (3, 6)))
+    alone = dict(trap_x=flat, trap_y=flat, trap_z=steep) | dict(zip(own_fields("drag", grains), map(float, drag)))
+    law = Law.of(f"-{strength}*size_j*exp(-r/{reach})/r", fields=alone)
+    moved = SimpleNamespace(accelerations=lambda *state: law.accelerations(*state, size=size))
+    time = 0.005 * np.arange(frames)
+    path = _tapped(moved, np.tile([2.0, 2.0, 1.0], (grains, 1)), time, max(1, frames // 500), rng)
+    seen = np.ones((frames, grains), bool)
+    for grain in np.repeat(np.arange(grains), 2):
+        away = int(rng.integers(frames))
+        seen[away : away + int(rng.integers(10, 120)), grain] = False
+    table = motion_table(time, {"": path[:, None]}, dict(size=size[None])).drop(columns="simulation")
+    return Stranger(table[seen.ravel()], law, note="a drag for each grain")
+
+# %% ../../nbs/studies/04_strangers.ipynb #50400024
+def _kinds(form: str, couplings: Callable, names: Sequence[Any], rng: np.random.Generator) -> Stranger:
+    "Runs of six bodies of two kinds."
+    form, table = numbered_form(form, rng), couplings(rng)
+    pairs = [f"{table[a][b]:.3g}*species_{names[a]}_i*species_{names[b]}_j" for a in (0, 1) for b in (0, 1)]
+    law, time, paths, told = Law.of(f"({' + '.join(pairs)})*{form}"), 0.02 * np.arange(80), [], []
+    while len(paths) < 30:
+        species, (x, v) = rng.permutation([0, 0, 0, 1, 1, 1]), rng.normal(size=(2, 6, 2))
+        label = np.asarray(names)[species]
+        moved = SimpleNamespace(accelerations=lambda x, v, m, q, label=label: law.accelerations(x, v, species=label))
+        try:
+            paths.append(orbits(moved, x, v, np.ones(6), np.zeros(6), time, calls=20_000)[0])
+        except UserError:
+            continue
+        told.append(label)
+    return Stranger(motion_table(time, {"": np.stack(paths, 1)}, dict(species=np.stack(told))), law)
+
+
+@_stranger
+def two_species(rng: np.random.Generator) -> Stranger:
+    "Three couplings, of alike and of unlike bodies."
+    def mutual(rng: np.random.Generator) -> Any:
+        one, both, two = rng.uniform(0.5, 2, 3) * rng.choice([-1, 1], 3)
+        return [[one, both], [both, two]]
+    return _kinds("r/(r**2 + {0.3:0.8})", mutual, (0, 1), rng)
+
+
+@_stranger
+def predator_and_prey(rng: np.random.Generator) -> Stranger:
+    "Couplings that are not mutual."
+    ends = np.array([[(-0.5, -0.2), (-2.5, -1)], [(0.8, 1.5), (-0.8, -0.4)]])
+    return _kinds("1/(r + {0.2:0.5})", lambda rng: rng.uniform(ends[..., 0], ends[..., 1]), ("prey", "predator"), rng)
 
 # %% ../../nbs/studies/04_strangers.ipynb #5040001c
 def _r2(rng: np.random.Generator, dt: float, frames: int = 100) -> tuple[pd.DataFrame, Law]:
