@@ -10,6 +10,7 @@ import importlib.util
 import math
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -64,9 +65,12 @@ def _renamed(
     names: Sequence[str],  # the user's names
     scale: float,  # spread of the user's target
 ) -> list[str]:
-    "Formulas in X0, X1, ... and a target of unit spread, in the user's names and units."
-    back = {symbol(f"X{k}"): symbol(n) for k, n in enumerate(names)}
-    return [str(parse(t).xreplace(back) * sp.Float(scale)) for t in texts]
+    "Formulas in X0, X1, ... and a target of unit spread, in the user's names and units; without those beyond bounds."
+    back, found = {symbol(f"X{k}"): symbol(n) for k, n in enumerate(names)}, []
+    for text in texts:
+        with suppress(UserError):  # a number such as 1e-540 is a formula to Operon
+            found.append(str(parse(text).xreplace(back) * sp.Float(scale)))
+    return found
 
 # %% ../../nbs/search/02_operon.ipynb #d81a2fa5
 def _check() -> None:
