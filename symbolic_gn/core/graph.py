@@ -131,7 +131,7 @@ def labels_of(
     for name, values in properties.items():
         if "_" in name and np.isin(values, (0.0, 1.0)).all():
             alike.setdefault(name.rpartition("_")[0], []).append(name)
-    whole = lambda names: len(names) > 1 and bool((sum(np.asarray(properties[n]) for n in names) == 1).all())
+    whole = lambda names: len(names) > 1 and bool(np.all(np.sum([properties[n] for n in names], axis=0) == 1))
     return {label: names for label, names in alike.items() if whole(names)}
 
 # %% ../../nbs/core/03_graph.ipynb #03500002

@@ -87,7 +87,7 @@ def per_kinds(law: Law, data: Evidence) -> Law:
         return law
     some, fields = replace(data, fields=tuple(law.fields)), {n: law.constants[n] for n in law.fields}
     problem = Residual(made.expr, len(made.constants), some, "force")
-    theta = robust_fit(problem, np.array([v for v, _ in (made.constants | fields).values()]))
+    theta = robust_fit(problem, np.array([v for v, _ in (*made.constants.values(), *fields.values())]))
     pairs = zip(map(float, theta), map(float, standard_errors(problem, theta)))
     constants = dict(zip((*made.constants, *fields), pairs))
     return snap(replace(law, expr=made.expr, constants=constants), some)
