@@ -85,12 +85,13 @@ def grade_of(
     share: float,  # of unseen data that the law leaves unexplained
     floor: float = 0.0,  # what noise and differentiation leave
     stable: tuple[int, int] | None = None,  # the same form, in so many of so many halves of the data
+    neural: float = np.inf,  # what the network leaves: neither noise nor differentiation can be more
 ) -> str:
     "How far a law can be trusted; one that leaves half of it unexplained is none, however rough the data."
     if not share < 0.5:
         return "not found"
     returns = stable is None or 2 * stable[0] >= stable[1]
-    return "found" if share <= max(1e-4, min(3 * floor, 0.3)) and returns else "partly"
+    return "found" if share <= max(1e-4, min(3 * floor, 1.1 * neural, 0.3)) and returns else "partly"
 
 
 def r2_by_axis(law: Law, data: Trajectories) -> dict[str, float]:
@@ -114,7 +115,7 @@ def grade(
     words = dict(stable=stable and f"{stable[0]} of {stable[1]} resamplings")
     words |= dict(r2=r2_by_axis(law, dressed or data))
     words |= dict(left_over=left_over(law, dressed or data) if law.mixing is None and share > 3 * floor else [])
-    return dict(grade=grade_of(share, floor, stable), of="accelerations", **numbers, **words)
+    return dict(grade=grade_of(share, floor, stable, numbers["neural"]), of="accelerations", **numbers, **words)
 
 # %% ../nbs/04a_verdict.ipynb #4267caed
 def errors(

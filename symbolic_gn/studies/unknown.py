@@ -9,6 +9,7 @@ __all__ = ['FORMS', 'NO_LAW', 'LOST', 'SORTS', 'Setting', 'drawn_setting', 'reco
 # %% ../../nbs/studies/05_unknown.ipynb #50500004
 import argparse
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -100,8 +101,16 @@ def recorded(
 # %% ../../nbs/studies/05_unknown.ipynb #5050000b
 @judged
 def unknown_world(seed: Seed) -> Stranger:
-    "A world with a law that the seed has drawn."
+    "A world with a law that the seed has drawn; the next one, where its orbits are too steep to be followed."
     rng = np.random.default_rng([20261128, seed])
+    for _ in range(20):
+        with suppress(UserError):
+            return _drawn_world(rng)
+    raise UserError(f"seed {seed} draws no world that can be followed")
+
+
+def _drawn_world(rng: np.random.Generator) -> Stranger:
+    "A world with a law, as chance has it."
     form, setting = numbered_form(FORMS[rng.integers(len(FORMS))], rng), drawn_setting(rng)
     r = np.linspace(0.7, 2.5, 50)
     sizes = np.abs(np.broadcast_to(Law.of(form).numpy()(r=r, m_i=1.0, m_j=1.2, q_i=1.0, q_j=1.2), r.shape))
