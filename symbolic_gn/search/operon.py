@@ -69,7 +69,9 @@ def _renamed(
     back, found = {symbol(f"X{k}"): symbol(n) for k, n in enumerate(names)}, []
     for text in texts:
         with suppress(UserError):  # a number such as 1e-540 is a formula to Operon
-            found.append(str(parse(text).xreplace(back) * sp.Float(scale)))
+            made = str(parse(text).xreplace(back) * sp.Float(scale))
+            parse(made, names)
+            found.append(made)
     return found
 
 # %% ../../nbs/search/02_operon.ipynb #d81a2fa5
