@@ -165,7 +165,7 @@ def test_values_of_any_size_are_no_fault(size, shape):
 def test_stopped_and_resumed_is_the_same_file(bank, tmp_path):
     train_proposer(bank, tmp_path / "whole", TINY, SHORT, progress=False)
     for _ in range(3):
-        train_proposer(bank, tmp_path / "parts", TINY, SHORT, minutes=0.0, progress=False)  # a step each
+        train_proposer(bank, tmp_path / "parts", TINY, SHORT, minutes=1e-6, progress=False)  # a step each
     train_proposer(bank, tmp_path / "parts", TINY, SHORT, progress=False)
     for name in ("network", "network-8"):
         whole, parts = ((tmp_path / f / f"{name}.safetensors").read_bytes() for f in ("whole", "parts"))
@@ -214,7 +214,7 @@ def test_a_card_tells_the_command(bank, tmp_path):
 
 
 def test_level_training_may_become_longer(bank, tmp_path):
-    train_proposer(bank, tmp_path, TINY, SHORT, minutes=0.0, progress=False)
+    train_proposer(bank, tmp_path, TINY, SHORT, minutes=1e-6, progress=False)
     train_proposer(bank, tmp_path, TINY, replace(SHORT, steps=8), progress=False)
     assert read_proposer(tmp_path / "network.safetensors")[1]["step"] == 8
 
