@@ -375,7 +375,7 @@ def test_the_command_runs_and_resumes(tmp_path, capsys):
     (["--group", "nguyn"], "did you mean 'nguyen'?"), (["--problem", "nguyen-13"], "is unknown"),
     (["--engine", "opern"], "did you mean 'operon'?"), (["--rule", "bst"], "rule 'bst' is unknown"),
     (["--set", "length"], "write NAME=VALUE"), (["--set", "seed=3"], "an option of its own"),
-    (["--noise", "-1"], "make no sense"), (["--jobs", "0"], "--jobs 0"),
+    (["--noise", "-1"], "make no sense"), (["--jobs", "0"], "jobs is 0"),
 ])
 def test_the_command_tells_mistakes_in_one_line(tmp_path, capsys, words, told):
     assert main(["--out", str(tmp_path / "rows.csv"), *words]) == 2
