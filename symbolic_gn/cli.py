@@ -151,8 +151,8 @@ def main(arguments: Optional[list[str]] = None) -> None:
 def _code_of(words: list[str]) -> int:
     "The exit code of a command."
     try:
-        if not all(word.strip() for word in words):
-            raise UserError("one of the words of this command is empty; give it a value, or leave its option out")
+        if empty := [before for before, word in zip(["symbolic-gn", *words], words) if not word.strip()]:
+            raise UserError(f"an empty word stands behind {empty[0]}; give a value, or leave the option out")
         code = app(args=words or ["--help"], standalone_mode=False)
     except UserError as error:
         code = complain(str(error))

@@ -70,6 +70,14 @@ def ended(folder: Path, script: str, number: int, *words: str) -> tuple[int, str
         return code, said.read(), children
 
 
+@pytest.fixture(autouse=True)
+def hangups():
+    "Signals as a shell has them, also where the tests run under nohup."
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 @pytest.fixture
 def grid(tmp_path):
     (tmp_path / "grid.toml").write_text("[[grid]]\nsystem = 'spring'\nbudget = 'tiny'\nseed = [0, 1, 2]\n")

@@ -221,10 +221,11 @@ def test_a_search_resumes_from_its_file(tmp_path, calls):
     X, y = data("spring")
     options = dict(seed=1, evaluations=1500, out=tmp_path / "deep" / "search.csv")
     operon(X, y, NAMES, restarts=2, **options)
-    before = (tmp_path / "deep" / "search.csv").read_text()
+    lines = lambda: [row.rpartition(",")[0] for row in (tmp_path / "deep" / "search.csv").read_text().splitlines()]
+    before = lines()
     calls.clear()
     resumed = operon(X, y, NAMES, restarts=3, **options)
-    assert calls == [1002] and (tmp_path / "deep" / "search.csv").read_text().startswith(before)
+    assert calls == [1002] and lines()[: len(before)] == before
     whole = operon(X, y, NAMES, restarts=3, **(options | {"out": None}))
     assert whole.table["equation"].equals(resumed.table["equation"])
     calls.clear()

@@ -79,29 +79,26 @@ def unsealed(content: Mapping, where: object) -> dict:
 def sealed_lines(
     table: str,  # CSV
 ) -> str:
-    "The same with one more column: on each line a digest of all that stands above, and of the line."
+    "The same with one more column: a digest of each line and all that stands above; that of the last one tells the end."
     head, *rows = table.rstrip("\n").split("\n")
     found, lines = hashlib.sha256(head.encode()), [f"{head},{MARK}"]
-    for row in rows:
-        found.update(row.encode())
+    for left, row in zip(range(len(rows))[::-1], rows):
+        found.update((row if left else f"{row} end").encode())
         lines.append(f"{row},{found.hexdigest()[:16]}")
     return "\n".join(lines) + "\n"
 
 
 def unsealed_lines(table: str, where: object) -> str:
     "CSV without its digests; UserError that names the first line that is not what was written."
-    head, *rows = table.split("\n")
+    head, *rows = table.rstrip("\n").split("\n")
     if not head.endswith(f",{MARK}"):
         return table
-    head = head.rpartition(",")[0]
-    found, lines = hashlib.sha256(head.encode()), [head]
-    for number, row in enumerate(rows, 2):
-        plain, _, said = row.rpartition(",")
-        found.update(plain.encode())
-        if row and said != found.hexdigest()[:16]:
-            raise UserError(f"{where}: line {number} is not what was written; take it from a copy")
-        lines.append(plain)
-    return "\n".join(lines)
+    plain = [line.rpartition(",")[0] for line in (head, *rows)]
+    for number, (row, right) in enumerate(zip(rows, sealed_lines("\n".join(plain)).split("\n")[1:]), 2):
+        if row != right:
+            why = ", or lines behind it are missing" if number == len(plain) else ""
+            raise UserError(f"{where}: line {number} is not what was written{why}; take it from a copy")
+    return "\n".join(plain) + "\n"
 
 # %% ../../nbs/core/00a_folders.ipynb #fold000f
 def read_content(

@@ -31,7 +31,7 @@ _MOTION = {
     "a": "a_{0} acc_{0} acc{0} accel_{0} acceleration_{0} {0}_acceleration {0}_acc",
 }
 MOVING = tuple(stem + axis for stem in _MOTION for axis in "xyz")  # x, y, z, vx, ..., az
-ROLES = ("simulation", "time", "id", *MOVING, "mass", "charge", "error", "species", "frame")  # that columns may be given
+ROLES = ("simulation", "time", "id", *MOVING, "mass", "charge", "error", "species", "frame")  # of columns
 _KNOWN = {word: role for role, words in _ROLES.items() for word in (role, *words.split())}
 _KNOWN |= {w: s + a for s, words in _MOTION.items() for a in "xyz" for w in (s + a, *words.format(a).split())}
 
