@@ -79,7 +79,7 @@ def unsealed(content: Mapping, where: object) -> dict:
 def sealed_lines(
     table: str,  # CSV
 ) -> str:
-    "The same with one more column: a digest of each line and all that stands above; that of the last one tells the end."
+    "The same with one more column: a digest of each line and all above it; that of the last one tells the end."
     head, *rows = table.rstrip("\n").split("\n")
     found, lines = hashlib.sha256(head.encode()), [f"{head},{MARK}"]
     for left, row in zip(range(len(rows))[::-1], rows):
