@@ -271,7 +271,8 @@ def at_limits(
 
 # %% ../../nbs/laws/05_constants.ipynb #9c0a0002
 _FAULTS = (  # of a formula that has no values or no slopes
-    UserError, ValueError, TypeError, NameError, LookupError, ArithmeticError, AttributeError, np.linalg.LinAlgError
+    UserError, ValueError, TypeError, NameError, LookupError, ArithmeticError, AttributeError, RecursionError,
+    np.linalg.LinAlgError,
 )
 
 

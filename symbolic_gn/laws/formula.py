@@ -262,8 +262,11 @@ def tidy(
     expr: sp.Basic,  # a formula as an engine wrote it
     unit: Iterable[str] = (),  # inputs whose square is 1 in the data
 ) -> sp.Basic:
-    "The simplest of a few equal ways to write a formula."
-    return _tidied(expr, frozenset(map(symbol, unit)))
+    "The simplest of a few equal ways to write a formula; as it is, where SymPy does not come to an end with it."
+    try:
+        return _tidied(expr, frozenset(map(symbol, unit)))
+    except RecursionError:  # of questions about signs
+        return expr
 
 
 def _in_each_case(expr: sp.Basic) -> sp.Basic:
