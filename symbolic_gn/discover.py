@@ -194,6 +194,43 @@ def require_finished(run: Run, folder: Path | None) -> None:
         kept = f"; what was reached is in {folder}, go on with --resume" if folder else ""
         raise KeyboardInterrupt(f"training stopped at step {int(run.history['step'].iloc[-1])}{kept}")
 
+# %% ../nbs/05_conclusions.ipynb #1ecdbd90
+def _asked_of(
+    source: Source,
+    data: Any,  # what it gave
+    config: Any,  # of the training
+    law: Any,  # what was found
+    *,
+    budget: str,
+    operators: Sequence[str] | None,
+    units: Mapping | None,
+    engine_settings: Mapping | None,
+) -> dict[str, Any]:
+    "What was asked, and of what: the head of a summary."
+    return dict(
+        system=source.name, dim=data.dim, bodies=data.bodies, model=config.model, loss=config.loss, seed=config.seed,
+        budget=budget, engine=law.provenance.get("engine"), operators=operators and list(operators),
+        units=dict(units or {}) or None, noise=source.noise, hidden=source.hidden, steps=config.steps,
+        engine_settings=dict(engine_settings or {}), energies=None, scales=None)
+
+# %% ../nbs/05_conclusions.ipynb #1ecdbd92
+def _checked(
+    kind: Any,  # of data
+    found: Any,
+    model: Any,
+    truth: Any,
+    sets: Mapping[str, Any],  # tests by name
+    objective: Any,
+    units: Mapping | None,
+) -> tuple[dict, dict]:  # what is said of the law; the tests as the law sees them
+    "What the tests, the objective and the model say of a law."
+    dressed = {name: objective.dress(some) for name, some in sets.items()}
+    checks = beside_the_law(objective.findings(found.law))
+    checks |= kind.check(found, model, truth, sets, dressed, objective.floor)
+    checks |= model.tell(sets["mae"], found.law)
+    checks |= told_with_units(kind.deliver(found.law, sets["mae"]), checks, units) if units else {}
+    return checks, dressed
+
 # %% ../nbs/05_conclusions.ipynb #1ecdbd82
 @judged
 @in_folder
@@ -244,17 +281,10 @@ def discover(
         found = run.model.read(heard, objective) or kind.distill(heard, objective, engine=engine, **search)
     with stage("check", seconds, say):
         sets = source.tests(test, plan, seed)
-        dressed = {name: objective.dress(some) for name, some in sets.items()}
-        checks = beside_the_law(objective.findings(found.law))
-        checks |= kind.check(found, run.model, source.truth(data), sets, dressed, objective.floor)
-        checks |= run.model.tell(sets["mae"], found.law)
-        checks |= told_with_units(kind.deliver(found.law, sets["mae"]), checks, units) if units else {}
+        checks, dressed = _checked(kind, found, run.model, source.truth(data), sets, objective, units)
     seconds["total"] = round(sum(seconds.values()), 2)
-    about = dict(
-        system=source.name, dim=data.dim, bodies=data.bodies, model=config.model, loss=config.loss, seed=seed,
-        budget=budget, engine=found.law.provenance.get("engine"), operators=operators and list(operators),
-        units=dict(units or {}) or None, noise=source.noise, hidden=source.hidden, steps=config.steps,
-        finished=run.finished, engine_settings=dict(engine_settings or {}), r2=scores, energies=None, scales=None)
+    asked = dict(budget=budget, operators=operators, units=units, engine_settings=engine_settings)
+    about = _asked_of(source, data, config, found.law, **asked) | dict(finished=run.finished, r2=scores)
     summary = about | checks | dict(seconds=seconds, versions=versions(), device=machine())
     discovery = Discovery(summary, run, said, found, sets["mae"], dressed["mae"], source.data_kind)
     if folder:

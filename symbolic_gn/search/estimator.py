@@ -102,7 +102,7 @@ def _units(
     called = dict(zip(columns, names))
     return {called.get(n, n): unit for n, unit in given.items()}
 
-# %% ../../nbs/search/05_estimator.ipynb #717ac149
+# %% ../../nbs/search/05_estimator.ipynb #717ac150
 def _with_default(init: Callable, engine: str) -> Callable:
     "An `__init__` whose engine is another one, if nobody says which."
     def begin(self, engine=engine, **told): init(self, engine, **told)
@@ -111,7 +111,7 @@ def _with_default(init: Callable, engine: str) -> Callable:
     begin.__signature__ = usual.replace(parameters=other)  # scikit-learn reads the parameters there
     return begin
 
-
+# %% ../../nbs/search/05_estimator.ipynb #717ac149
 class SymbolicRegressor(RegressorMixin, BaseEstimator):
     "Regression by a formula that an engine finds."
 
