@@ -164,8 +164,8 @@ def _error(law: Law) -> float:
 
 
 def _imitates(law: Law) -> bool:
-    "Whether a formula has many numbers, and leaves more than the last digits: it may only look like the law."
-    return len(law.constants) > 3 and _error(law) > 0.01 * _EXACT
+    "Whether a pair formula has many numbers, and leaves more than the last digits: it may only look like the law."
+    return len(law.constants.keys() - law.fields.keys()) > 3 and _error(law) > 0.01 * _EXACT
 
 
 class _Judged:

@@ -359,8 +359,8 @@ WRONG = [
     (dict(backend="cupy"), "backend 'cupy' is unknown"),
     (dict(cosmology={"Omega_m": 0.3}), "cosmology 'Omega_m' is unknown"),
     (dict(cosmology={"h": 70}), "cosmology h 70: give a number from 0.2 to 2"),
-    (dict(particles=4096, box=8000.0), r"need \d+\.\d GB of memory, this machine has"),
-    (dict(particles=64, box=90_000.0), r"need \d+\.\d GB of memory, this machine has"),
+    (dict(particles=4096, box=8000.0), r"need \d+\.\d GB of memory, "),
+    (dict(particles=64, box=90_000.0), r"need \d+\.\d GB of memory, "),
 ]
 
 

@@ -8,7 +8,6 @@ __all__ = ['UniverseRecipe', 'memory_needed', 'white_noise', 'linear_density', '
            'run_universe', 'save_universe', 'read_universe']
 
 # %% ../../nbs/dark_matter/00b_universe.ipynb #da0b0004
-import contextlib
 import glob
 import math
 import os
@@ -21,6 +20,7 @@ from jaxtyping import Complex, Float, Float32
 from tqdm.auto import tqdm
 
 from ..core.errors import UserError, check_target, choose
+from ..core.memory import check_memory, free_memory
 from ..core.settings import SEEDS
 from symbolic_gn.dark_matter.cosmology import (
     CRITICAL, Cosmology, as_cosmology, expansion, growth, growth_rate, linear_power, matter_part,
@@ -87,20 +87,11 @@ def memory_needed(
     return 0.2 + (3 * 4 * cells + 2 * 3 * 4 * particles**3) / 1e9
 
 
-def _memory_there() -> float:
-    "Memory of this machine in GB; infinite where the system does not tell."
-    with contextlib.suppress(AttributeError, ValueError, OSError):
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
-    return math.inf
-
-
 def _check_memory(recipe: UniverseRecipe) -> None:
-    needed, there = memory_needed(recipe.particles, recipe.box), _memory_there()
-    if needed > there:
-        fits = int(recipe.particles * (there / needed) ** (1 / 3) * 0.95) // 16 * 16
-        what = f"particles {recipe.particles} (along a side) in a box of {recipe.box:g} Mpc/h"
-        less = f"{fits} in {fits / recipe.particles * recipe.box:.0f} would fit"
-        raise UserError(f"{what} need {needed:.1f} GB of memory, this machine has {there:.1f}; {less}")
+    needed = 1e9 * memory_needed(recipe.particles, recipe.box)
+    room = int(recipe.particles * (free_memory() / needed) ** (1 / 3) * 0.95) // 16 * 16
+    what = f"particles {recipe.particles} (along a side) in a box of {recipe.box:g} Mpc/h"
+    check_memory(what, needed, f"{room} in {room / recipe.particles * recipe.box:.0f} would fit")
 
 # %% ../../nbs/dark_matter/00b_universe.ipynb #da0b000d
 def white_noise(

@@ -19,10 +19,10 @@ from ..core.settings import Number, Seconds, Seed, check_setting, fits, right
 from ..laws.formula import parse
 from ..laws.units import check_unit_texts
 from .engine import check_operators, checked
+from .filling import fill_template
 from .front import Front
 from .mending import Table, rank_by_units
 from .templates import check_template
-from .filling import fill_template
 
 # %% ../../nbs/search/04_engines.ipynb #0c99e8f7
 def engines() -> list[str]:
