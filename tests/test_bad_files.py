@@ -370,7 +370,8 @@ WRONG = {
     "system is None": dict(system=None),
     "position holds NaN": dict(position=np.ma.masked_greater(X, 6)), "no body moves": dict(position=0 * X + X[:, :1]),
     "box 0.3 x 0.3 is too small": dict(box=0.3), "property 'doubt'": dict(doubt=[1.0, 2, 3]),
-    "whose square": dict(position=1e300 * X),
+    "whose square": dict(position=1e300 * X), "topology array": dict(topology=np.ones(3)),
+    "species holds text": dict(species=["a", "b", "c"]), "position_error is 'x'": dict(position_error="x"),
 }
 
 

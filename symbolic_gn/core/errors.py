@@ -13,7 +13,7 @@ import glob
 import json
 import os
 import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ def choose(
     if isinstance(options, Mapping) and isinstance(name, str) and name in options:
         return options[name]
     names = list(options)
-    if name in names:
+    if isinstance(name, Hashable) and name in names:
         return options[name] if isinstance(options, Mapping) else name
     plain = {str(n).lower(): str(n) for n in names}
     near = [plain[n] for n in difflib.get_close_matches(str(name).lower(), plain, 1)]

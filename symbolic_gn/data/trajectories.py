@@ -23,7 +23,7 @@ from numpy.typing import ArrayLike
 from ..core.boxes import box_sides, check_box, jumps, unwrapped
 from ..core.errors import UserError, choose
 from ..core.fields import felt_together
-from ..core.graph import edges, indicators
+from ..core.graph import MOST_KINDS, edges, indicators
 from .checks import BODY, FULL, check_array, check_force, check_moving, check_name, check_positions
 from .checks import check_positive, check_remarks, checked_dataset, real_numbers, spread_over, told_of
 from .files import read_dataset, write_dataset
@@ -193,6 +193,14 @@ def differentiate(
     fine, off = (np.moveaxis(a, 0, 1) for a in spline_of(time, np.moveaxis(values, 1, 0), time, order))
     return fine.astype(values.dtype), doubt_of(fine, np.linalg.norm(off, axis=-1))
 
+# %% ../../nbs/data/01_trajectories.ipynb #55dcef10
+def _kinds_of(name: str, values: Any) -> dict[str, Any]:
+    "A property as it is, a label as one for each of its kinds."
+    found = indicators(name, values)
+    if not found and np.asarray(values).dtype.kind in "US":
+        raise UserError(f"{name} holds text; a label has 2 to {MOST_KINDS} kinds, fewer than there are bodies")
+    return found or {name: values}
+
 # %% ../../nbs/data/01_trajectories.ipynb #a974fb72
 def from_arrays(
     position: Any,  # (simulation, time, body, axis); (time, body, axis) is taken as one simulation
@@ -224,7 +232,7 @@ def from_arrays(
         check_array(name, a, position.shape)
     if acceleration is None or not given["acceleration"].any():
         check_moving(position)
-    others = {n: a for name, given in others.items() for n, a in (indicators(name, given) or {name: given}).items()}
+    others = {n: a for name, given in others.items() for n, a in _kinds_of(name, given).items()}
     for name in others:
         check_name(name)
     known = dict(mass=1.0 if mass is None else mass, charge=0.0 if charge is None else charge)
