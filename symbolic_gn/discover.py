@@ -283,7 +283,7 @@ def discover(
         sets = source.tests(test, plan, seed)
         checks, dressed = _checked(kind, found, run.model, source.truth(data), sets, objective, units)
     seconds["total"] = round(sum(seconds.values()), 2)
-    asked = dict(budget=budget, operators=operators, units=units, engine_settings=engine_settings)
+    asked: dict[str, Any] = dict(budget=budget, operators=operators, units=units, engine_settings=engine_settings)
     about = _asked_of(source, data, config, found.law, **asked) | dict(finished=run.finished, r2=scores)
     summary = about | checks | dict(seconds=seconds, versions=versions(), device=machine())
     discovery = Discovery(summary, run, said, found, sets["mae"], dressed["mae"], source.data_kind)

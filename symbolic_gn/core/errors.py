@@ -30,8 +30,8 @@ def choose(
     "The option called `name`; UserError that lists what there is, with a guess at what was meant."
     if isinstance(options, Mapping) and isinstance(name, str) and name in options:
         return options[name]
-    names = list(options)
-    if isinstance(name, Hashable) and name in names:
+    names, whole = list(options), isinstance(name, Hashable)  # an array is no name
+    if whole and name in names:
         return options[name] if isinstance(options, Mapping) else name
     plain = {str(n).lower(): str(n) for n in names}
     near = [plain[n] for n in difflib.get_close_matches(str(name).lower(), plain, 1)]
